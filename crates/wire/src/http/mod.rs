@@ -1,0 +1,5 @@
+//! What a proxy owes HTTP headers (RFC 9110, section 7.6), apart from parsing them.
+
+pub mod forwarded;
+pub mod hop;
+pub mod tokens;

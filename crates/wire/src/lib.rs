@@ -1,0 +1,17 @@
+//! Bytes to messages and back: the WebSocket codec (RFC 6455) and HTTP header hygiene (RFC 9110).
+//!
+//! Everything here is pure. There is no IO, no clock, no randomness and no task: bytes and limits
+//! go in, events, values or what the peer did wrong come out. Sockets, timers and policy belong to
+//! the crates above.
+
+#![forbid(unsafe_code)]
+
+pub mod http;
+mod violation;
+pub mod ws;
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
+pub use violation::Violation;
