@@ -1,0 +1,196 @@
+//! The connections of one worker: what wakes each of them besides its sockets.
+//!
+//! ```text
+//!   deadline passed ─┐
+//!   worker drains   ─┼─> Watch.signal ─> the connection's task, in poll_signal
+//!   time is up      ─┘
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::deadline::{NEVER, Tick, Wheel};
+use crate::worker::Worker;
+
+/// What a connection is told by its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// The deadline that it set has passed; it has none now.
+    Expired,
+    /// The worker drains: finish in good order. Told once.
+    Drain,
+    /// The drain's deadline has passed: end now. Told again and again.
+    Stop,
+}
+
+/// A connection's place among those of its worker. Dropping it takes the place back.
+#[derive(Debug)]
+pub struct Watch {
+    worker: Rc<Worker>,
+    place: Rc<Place>,
+}
+
+impl Watch {
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// The present tick; see [`crate::deadline::TICK`].
+    pub fn now(&self) -> Tick {
+        self.worker.now()
+    }
+
+    /// Asks for [`Signal::Expired`] at `at`, in place of any earlier wish.
+    pub fn expire_at(&self, at: Tick) {
+        self.place.deadline.set(at);
+        if at < self.place.scheduled.get() {
+            let mut connections = self.worker.connections().borrow_mut();
+            self.place.scheduled.set(connections.wheel.insert(self.place.key.get(), at));
+            drop(connections);
+            self.worker.wake_ticker();
+        }
+    }
+
+    /// Asks for [`Signal::Expired`] once `after` ticks have passed.
+    pub fn expire_after(&self, after: Tick) {
+        self.expire_at(self.now().saturating_add(after));
+    }
+
+    /// Asks for no further [`Signal::Expired`].
+    pub fn expire_never(&self) {
+        self.place.deadline.set(NEVER);
+        self.place.expired.set(false);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.worker.is_draining()
+    }
+
+    /// What the worker has to say, or pending, with the task registered to hear it.
+    pub fn poll_signal(&self, cx: &mut Context<'_>) -> Poll<Signal> {
+        if self.worker.is_stopping() {
+            return Poll::Ready(Signal::Stop);
+        }
+        if self.place.expired.take() {
+            return Poll::Ready(Signal::Expired);
+        }
+        if self.worker.is_draining() && !self.place.told_drain.replace(true) {
+            return Poll::Ready(Signal::Drain);
+        }
+        self.place.register(cx.waker());
+        Poll::Pending
+    }
+
+    /// As [`Watch::poll_signal`], to await.
+    pub async fn signal(&self) -> Signal {
+        std::future::poll_fn(|cx| self.poll_signal(cx)).await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.worker.leave(self.place.key.get());
+    }
+}
+
+/// All connections of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    places: Slab<Rc<Place>>,
+    wheel: Wheel,
+    due: Vec<(u32, Tick)>,
+}
+
+impl Connections {
+    pub(crate) fn enter(&mut self, worker: Rc<Worker>) -> Watch {
+        let place = Rc::new(Place::new());
+        let key = self.places.insert(Rc::clone(&place));
+        place.key.set(u32::try_from(key).expect("fewer connections than a process has files"));
+        Watch { worker, place }
+    }
+
+    pub(crate) fn leave(&mut self, key: u32) {
+        self.places.remove(key as usize);
+        // A burst must not hold its memory for ever.
+        if self.places.is_empty() && self.places.capacity() > 1024 {
+            self.places = Slab::new();
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(crate) fn has_deadlines(&self) -> bool {
+        !self.wheel.is_empty()
+    }
+
+    /// Tells every connection whose deadline has passed by `now`.
+    pub(crate) fn expire(&mut self, now: Tick) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(now, &mut due);
+        for (key, tick) in due.drain(..) {
+            let Some(place) = self.places.get(key as usize) else { continue };
+            if place.scheduled.get() != tick {
+                continue; // Its place in the wheel is another one now.
+            }
+            place.scheduled.set(NEVER);
+            let deadline = place.deadline.get();
+            if deadline <= now {
+                place.deadline.set(NEVER);
+                place.expired.set(true);
+                place.wake();
+            } else if deadline != NEVER {
+                place.scheduled.set(self.wheel.insert(key, deadline));
+            }
+        }
+        due.shrink_to(1024);
+        self.due = due;
+    }
+
+    pub(crate) fn wake_all(&self) {
+        for (_, place) in &self.places {
+            place.wake();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    key: Cell<u32>,
+    deadline: Cell<Tick>,
+    /// Where the wheel has this key, `NEVER` when nowhere. It may come earlier than `deadline`.
+    scheduled: Cell<Tick>,
+    expired: Cell<bool>,
+    told_drain: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            key: Cell::new(0),
+            deadline: Cell::new(NEVER),
+            scheduled: Cell::new(NEVER),
+            expired: Cell::new(false),
+            told_drain: Cell::new(false),
+            waker: RefCell::new(None),
+        }
+    }
+
+    fn register(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The floor that edge and hub stand on: threads that own their connections.
+//!
+//! A [`worker::Worker`] is one thread with one single-threaded runtime. A connection is accepted by
+//! a worker (or handed on to a less loaded one while it is fresh) and never changes thread again.
+//! Between threads there are bounded [`mailbox`]es and immutable snapshots, and no locks on a hot
+//! path. What only Linux has stays inside this crate, behind a portable path.
+
+pub mod buffer;
+pub mod conn;
+pub mod connections;
+pub mod deadline;
+pub mod limit;
+pub mod listener;
+pub mod mailbox;
+pub mod metrics;
+pub mod pump;
+pub mod socket;
+pub mod units;
+pub mod worker;

@@ -1,0 +1,157 @@
+//! One direction of a tunnel: bytes go from one socket to the other through the thread's scratch
+//! buffer.
+//!
+//! ```text
+//!   Open ──source ended──> Ending ──backlog written, FIN sent──> Ended
+//!    └──fill (a last frame of ours)──> Discarding: what the source still says is dropped
+//! ```
+//!
+//! While the sink takes all it is given, nothing is copied and nothing is held. When it does not,
+//! what is left of that one read waits in the [`Backlog`] and the source is not read meanwhile:
+//! a peer that stalls costs one buffer, and the other side feels it through TCP.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::buffer::{Backlog, with_scratch};
+use crate::socket::Socket;
+
+/// One direction of a tunnel.
+#[derive(Debug, Default)]
+pub struct Pump {
+    backlog: Backlog,
+    bytes: u64,
+    flow: Flow,
+}
+
+/// Which of the two sockets failed.
+#[derive(Debug)]
+pub enum PumpError {
+    /// The source, when it was read.
+    Source(io::Error),
+    /// The sink, when it was written.
+    Sink(io::Error),
+}
+
+impl Pump {
+    /// A pump that has `leftover` to write before it reads anything.
+    pub fn with_leftover(leftover: bytes::Bytes) -> Self {
+        let mut pump = Self { bytes: leftover.len() as u64, ..Self::default() };
+        pump.backlog.fill_shared(leftover);
+        pump
+    }
+
+    /// Bytes taken from the source so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether the source has ended and the sink knows it.
+    pub fn is_ended(&self) -> bool {
+        self.flow == Flow::Ended
+    }
+
+    /// Whether the source has ended, even if the sink has not heard of it.
+    pub fn has_source_ended(&self) -> bool {
+        matches!(self.flow, Flow::Ending | Flow::Ended)
+    }
+
+    /// Whether the sink has not taken all that was read.
+    pub fn is_backed_up(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Moves bytes until a socket makes it wait (pending) or the source's end has been passed on.
+    /// `observe` sees every byte once, in order, before it is written.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Socket,
+        sink: &mut Socket,
+        mut observe: impl FnMut(&[u8]),
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            ready!(self.poll_backlog(cx, sink))?;
+            match self.flow {
+                Flow::Ended => return Poll::Ready(Ok(())),
+                Flow::Ending => {
+                    self.flow = Flow::Ended;
+                    return Poll::Ready(sink.shutdown_write().map_err(PumpError::Sink));
+                }
+                Flow::Open | Flow::Discarding => {
+                    ready!(self.poll_move(cx, source, sink, &mut observe))?;
+                }
+            }
+        }
+    }
+
+    /// Sends `frame` as the last thing that the sink gets, and drops what the source still says.
+    /// The caller sees to it that the bytes so far end with a whole frame.
+    pub fn finish_with(&mut self, sink: &Socket, frame: &[u8]) -> io::Result<()> {
+        debug_assert!(self.backlog.is_empty(), "a last frame follows whole frames");
+        let written = match sink.try_write(frame) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        self.backlog.fill(&frame[written..]);
+        self.flow = Flow::Discarding;
+        Ok(())
+    }
+
+    fn poll_backlog(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut Socket,
+    ) -> Poll<Result<(), PumpError>> {
+        while !self.backlog.is_empty() {
+            let written = ready!(sink.poll_write(cx, self.backlog.bytes()));
+            self.backlog.consume(written.map_err(PumpError::Sink)?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// One read, and the write of what it gave.
+    fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Socket,
+        sink: &mut Socket,
+        observe: &mut impl FnMut(&[u8]),
+    ) -> Poll<Result<(), PumpError>> {
+        with_scratch(|scratch| {
+            let length = ready!(source.poll_read(cx, scratch)).map_err(PumpError::Source)?;
+            if length == 0 {
+                self.flow = Flow::Ending;
+                return Poll::Ready(Ok(()));
+            }
+            self.bytes += length as u64;
+            let bytes = &scratch[..length];
+            if self.flow == Flow::Discarding {
+                return Poll::Ready(Ok(()));
+            }
+            observe(bytes);
+            let mut written = 0;
+            while written < length {
+                match sink.poll_write(cx, &bytes[written..]) {
+                    Poll::Ready(Ok(more)) => written += more,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Sink(error))),
+                    Poll::Pending => {
+                        self.backlog.fill(&bytes[written..]);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Flow {
+    #[default]
+    Open,
+    Discarding,
+    Ending,
+    Ended,
+}
