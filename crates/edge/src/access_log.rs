@@ -1,0 +1,167 @@
+//! One line for each request, WebSocket and connection, when it is over.
+//!
+//! The lines are `tracing` events of the target `access`, so the process's format (text or JSON)
+//! is theirs, and a value can never begin a line of its own.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::request::Parts;
+use tracing::info;
+
+use crate::end::{End, Phase};
+use crate::endpoint::Passed;
+use crate::route::host_of;
+use crate::service::EdgeShard;
+
+/// What is known of a request, kept until its line is written.
+#[derive(Debug)]
+pub struct Record {
+    begun: Instant,
+    peer: SocketAddr,
+    listener: usize,
+    /// Its route, `None` before one was found.
+    pub route: Option<usize>,
+    method: http::Method,
+    /// Host, a space, path without query: a query may carry a token.
+    host_path: Box<str>,
+    pub server: Option<String>,
+    /// What went wrong on our side of the answer.
+    pub fault: Option<&'static str>,
+    pub status: u16,
+}
+
+impl Record {
+    pub fn new(peer: SocketAddr, listener: usize, parts: &Parts) -> Self {
+        let host = host_of(&parts.uri, &parts.headers).unwrap_or("-");
+        Self {
+            begun: Instant::now(),
+            peer,
+            listener,
+            route: None,
+            method: parts.method.clone(),
+            host_path: format!("{host} {}", parts.uri.path()).into(),
+            server: None,
+            fault: None,
+            status: 0,
+        }
+    }
+
+    /// The line of a plain request, or of a handshake that did not become a WebSocket.
+    pub fn log(&self, shard: &EdgeShard, bytes_out: u64) {
+        if !shard.edge.is_logging_requests {
+            return;
+        }
+        let (host, path) = self.host_and_path();
+        info!(
+            target: "access",
+            client = %self.peer,
+            listener = shard.edge.listener_name(self.listener),
+            route = shard.edge.route_name(self.route),
+            server = self.server.as_deref().unwrap_or("-"),
+            method = %self.method,
+            host,
+            path,
+            status = self.status,
+            fault = self.fault.unwrap_or("-"),
+            bytes_out,
+            duration_ms = self.begun.elapsed().as_millis() as u64,
+            "request"
+        );
+    }
+
+    /// What of it is kept while the WebSocket lives.
+    pub fn websocket(&self, route: usize) -> Box<WebSocketRecord> {
+        Box::new(WebSocketRecord {
+            begun: self.begun,
+            opened_ms: u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX),
+            peer: self.peer,
+            listener: self.listener as u16,
+            route: route as u16,
+            host_path: self.host_path.clone(),
+        })
+    }
+
+    fn host_and_path(&self) -> (&str, &str) {
+        self.host_path.split_once(' ').unwrap_or(("-", &self.host_path))
+    }
+}
+
+/// What is known of a WebSocket, kept while it lives, so kept small.
+#[derive(Debug)]
+pub struct WebSocketRecord {
+    begun: Instant,
+    opened_ms: u32,
+    peer: SocketAddr,
+    listener: u16,
+    route: u16,
+    host_path: Box<str>,
+}
+
+impl WebSocketRecord {
+    pub fn route(&self) -> usize {
+        usize::from(self.route)
+    }
+
+    /// The line of a WebSocket that is over.
+    pub fn log(&self, shard: &EdgeShard, server: Option<&str>, end: End, passed: Passed) {
+        if !shard.edge.is_logging_requests {
+            return;
+        }
+        let (host, path) = self.host_path.split_once(' ').unwrap_or(("-", &self.host_path));
+        info!(
+            target: "access",
+            client = %self.peer,
+            listener = shard.edge.listener_name(self.listener.into()),
+            route = shard.edge.route_name(Some(self.route.into())),
+            server = server.unwrap_or("-"),
+            host,
+            path,
+            by = end.by.as_str(),
+            reason = end.reason.as_str(),
+            code = end.code.unwrap_or(0),
+            phase = Phase::Tunnel.as_str(),
+            bytes_in = passed.bytes_in,
+            bytes_out = passed.bytes_out,
+            messages_in = passed.messages_in,
+            messages_out = passed.messages_out,
+            opened_ms = self.opened_ms,
+            duration_ms = self.begun.elapsed().as_millis() as u64,
+            "websocket"
+        );
+    }
+}
+
+/// The line of a connection that ended as HTTP.
+#[derive(Debug)]
+pub struct ConnectionRecord {
+    pub peer: SocketAddr,
+    pub listener: usize,
+    pub begun: Instant,
+    pub requests: u32,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl ConnectionRecord {
+    pub fn log(&self, shard: &Rc<EdgeShard>, end: End, phase: Phase) {
+        shard.metrics.count_end(end);
+        if !shard.edge.is_logging_requests {
+            return;
+        }
+        info!(
+            target: "access",
+            client = %self.peer,
+            listener = shard.edge.listener_name(self.listener),
+            by = end.by.as_str(),
+            reason = end.reason.as_str(),
+            phase = phase.as_str(),
+            requests = self.requests,
+            bytes_in = self.bytes_in,
+            bytes_out = self.bytes_out,
+            duration_ms = self.begun.elapsed().as_millis() as u64,
+            "connection"
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! From a backend to a connection with one of its servers.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidewire_runtime::socket::Socket;
+use tracing::debug;
+
+use crate::backend::{Backend, Lease};
+use crate::fault::Fault;
+use crate::server::Server;
+
+/// Connects to a server of `backend`; when that fails, to the next one, as often as the backend's
+/// `retries` allow.
+pub async fn dial(backend: &Arc<Backend>) -> Result<(Lease, Socket), Fault> {
+    let mut tried = Vec::new();
+    loop {
+        let lease = backend.lease(&tried).await?;
+        let fault = match dial_leased(&lease).await {
+            Ok(socket) => return Ok((lease, socket)),
+            Err(fault) => fault,
+        };
+        debug!(backend = %backend.name, server = %lease.server().name, %fault, "cannot connect");
+        if tried.len() >= backend.retries as usize {
+            return Err(fault);
+        }
+        // The same server again, because there is no other: give it a moment.
+        if tried.contains(&lease.index()) {
+            tokio::time::sleep(SAME_SERVER_PAUSE).await;
+        }
+        tried.push(lease.index());
+    }
+}
+
+/// Connects to the server of `lease`, within the `connect` timeout.
+pub async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
+    let server = lease.server();
+    let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connect(server)).await;
+    let fault = match connected {
+        Ok(Ok(socket)) => return Ok(socket),
+        Ok(Err(error)) => Fault::Connect(error),
+        Err(_) => Fault::ConnectTimeout,
+    };
+    server.counts.connect_errors.fetch_add(1, Ordering::Relaxed);
+    Err(fault)
+}
+
+async fn connect(server: &Server) -> io::Result<Socket> {
+    if let Some(address) = server.address.literal() {
+        return Socket::connect(address).await;
+    }
+    let mut last = None;
+    for address in server.address.resolve().await? {
+        match Socket::connect(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.expect("a name that resolves has an address"))
+}
+
+const SAME_SERVER_PAUSE: Duration = Duration::from_millis(100);

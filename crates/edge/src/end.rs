@@ -1,0 +1,120 @@
+//! How a connection ended: who ended it, for which one reason, in which phase.
+
+/// The one reason for which a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    pub by: Party,
+    pub reason: Reason,
+    /// The close code of the WebSocket, when one was seen (RFC 6455, section 7.4).
+    pub code: Option<u16>,
+}
+
+/// Who ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    Client,
+    Server,
+    /// This process.
+    Edge,
+}
+
+/// Where in its life it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A request was waited for or being read.
+    Request,
+    /// A request was being answered.
+    Response,
+    /// WebSocket frames were being moved.
+    Tunnel,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
+        /// Why it ended. To add one: a line here.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason { $($(#[doc = $doc])* $name,)* }
+
+        impl Reason {
+            /// All of them, in the order of their discriminants.
+            pub const ALL: &[Reason] = &[$(Reason::$name,)*];
+
+            /// Its name in logs and metrics.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// It sent a Close frame.
+    Close = "close",
+    /// It ended its stream without one.
+    Eof = "eof",
+    /// Its connection broke (reset, unreachable, keepalive).
+    Broken = "broken",
+    /// Its last response was whole and the connection was not kept alive.
+    Done = "done",
+    /// It sent what is not HTTP.
+    BadRequest = "bad_request",
+    /// It sent what is not WebSocket.
+    BadFrame = "bad_frame",
+    /// It sent a message, frame or number of fragments over the limit.
+    TooBig = "too_big",
+    /// It took none of what waited for it, or not fast enough.
+    Slow = "slow",
+    /// Its body broke off, or did not go on in time.
+    BadBody = "bad_body",
+    /// No request head in time (`http_request`).
+    HttpRequestTimeout = "http_request_timeout",
+    /// No further request in time (`http_keep_alive`).
+    KeepAliveTimeout = "keep_alive_timeout",
+    /// Nobody said anything for the `tunnel` timeout.
+    TunnelTimeout = "tunnel_timeout",
+    /// The client had ended its direction, and the rest took too long (`client_fin`).
+    ClientFinTimeout = "client_fin_timeout",
+    /// The server had ended its direction, and the rest took too long (`server_fin`).
+    ServerFinTimeout = "server_fin_timeout",
+    /// It did not answer a ping, or said nothing for too long.
+    PingTimeout = "ping_timeout",
+    /// The process drains.
+    Drain = "drain",
+    /// The broker is away and the configuration says to close.
+    BrokerAway = "broker_away",
+    /// A fault of ours.
+    Internal = "internal",
+}
+
+impl End {
+    pub fn by(by: Party, reason: Reason) -> Self {
+        Self { by, reason, code: None }
+    }
+
+    pub fn with_code(mut self, code: Option<u16>) -> Self {
+        self.code = code;
+        self
+    }
+}
+
+impl Party {
+    pub const ALL: [Party; 3] = [Party::Client, Party::Server, Party::Edge];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Edge => "edge",
+        }
+    }
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The upgrade: a client's handshake goes to a server, whose 101 is checked before anybody is told.
+//!
+//! ```text
+//!   dial ─> request sent ─> head read ─┬─ 101 that answers the offer ─> Switched: two raw sockets
+//!                                      ├─ another 101 ─> 502, the connection closed
+//!                                      └─ any other answer ─> passed on, the connection not kept
+//! ```
+//!
+//! Until the 101 is there and right, this connection is HTTP: a proxy that tunnels on the client's
+//! word alone lets it smuggle requests past every rule (hostile servers: on the server's).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use tidewire_runtime::socket::Socket;
+use tidewire_wire::http::hop::strip_hop_by_hop;
+use tidewire_wire::ws::handshake::{Offer, check_switch};
+
+use crate::answer::{self, Body};
+use crate::backend::{Backend, Lease};
+use crate::dial::dial;
+use crate::fault::Fault;
+use crate::forward::ServerBody;
+use crate::http_io::{HttpIo, Meter};
+use crate::service::EdgeShard;
+
+/// What a server made of a handshake.
+pub enum Exchanged {
+    Switched(Switched),
+    /// Not a 101: a response like any other.
+    Declined {
+        response: Response<Body>,
+        server: String,
+    },
+}
+
+/// Both sides have agreed to speak WebSocket.
+pub struct Switched {
+    /// For the client.
+    pub response: Response<Body>,
+    pub socket: Socket,
+    /// What the server sent right behind its 101.
+    pub leftover: Bytes,
+    pub lease: Lease,
+}
+
+/// Takes the handshake `request` (its head rebuilt) to a server of `backend`.
+pub async fn exchange(
+    shard: &EdgeShard,
+    backend: &Arc<Backend>,
+    request: Request<()>,
+    offer: &Offer,
+) -> Result<Exchanged, Fault> {
+    let (lease, socket) = dial(backend).await?;
+    let timeout = backend.timeouts.server.0;
+    let asked = tokio::time::timeout(timeout, ask(shard, socket, request)).await;
+    let fail = |fault| {
+        lease.server().counts.response_errors.fetch_add(1, Ordering::Relaxed);
+        Err(fault)
+    };
+    let Answered { mut response, connection, is_over } = match asked {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(error)) => return fail(Fault::from_hyper(error)),
+        Err(_) => return fail(Fault::ServerTimeout),
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(decline(response, (!is_over).then_some(connection), lease));
+    }
+    if let Err(wrong) = check_switch(response.status(), response.headers(), offer) {
+        return fail(Fault::Switch(wrong));
+    }
+    let accept = tidewire_wire::ws::handshake::accept_key(&offer.key);
+    let mut headers = std::mem::take(response.headers_mut());
+    strip_hop_by_hop(&mut headers);
+    let parts = connection.into_parts();
+    Ok(Exchanged::Switched(Switched {
+        response: answer::switching(headers, &accept),
+        socket: parts.io.into_socket(),
+        leftover: parts.read_buf,
+        lease,
+    }))
+}
+
+type Connection = http1::Connection<HttpIo, Empty<Bytes>>;
+
+struct Answered {
+    response: Response<hyper::body::Incoming>,
+    connection: Connection,
+    /// Whether hyper is done with the connection, as it is after a 101.
+    is_over: bool,
+}
+
+/// Sends the request and reads the head of the answer, with hyper's half of the connection driven
+/// by this task: no other is needed for what is one question and one answer.
+async fn ask(shard: &EdgeShard, socket: Socket, request: Request<()>) -> hyper::Result<Answered> {
+    let io = HttpIo::new(socket, Meter::new(std::rc::Rc::clone(shard.worker())));
+    let (mut sender, mut connection) = http1::handshake(io).await?;
+    let answer = sender.send_request(request.map(|()| Empty::new()));
+    let mut answer = std::pin::pin!(answer);
+    let mut is_over = false;
+    let response = std::future::poll_fn(|cx| {
+        if !is_over {
+            // Done with a 101; an error comes out of `answer`, which knows what it means.
+            is_over = connection.poll_without_shutdown(cx).is_ready();
+        }
+        answer.as_mut().poll(cx)
+    });
+    let response = response.await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !is_over {
+        std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
+        is_over = true;
+    }
+    Ok(Answered { response, connection, is_over })
+}
+
+/// Passes on an answer that is not a 101. The connection closes behind it, since what the client
+/// sent meanwhile may be frames or requests.
+fn decline(
+    mut response: Response<hyper::body::Incoming>,
+    connection: Option<Connection>,
+    lease: Lease,
+) -> Exchanged {
+    let server = lease.server().name.clone();
+    let timeout = lease.backend().timeouts.server.0;
+    strip_hop_by_hop(response.headers_mut());
+    if let Some(connection) = connection {
+        tokio::task::spawn_local(async move {
+            let _ = connection.await;
+            drop(lease);
+        });
+    }
+    let body = |incoming| Body::server(ServerBody::of_last_exchange(incoming, timeout));
+    Exchanged::Declined { response: response.map(body), server }
+}

@@ -1,0 +1,86 @@
+//! Why a request could not be answered by a server, and what the client is told.
+
+use std::io;
+
+use http::{Response, StatusCode};
+use tidewire_wire::ws::handshake::BadSwitch;
+
+use crate::answer::{self, Body};
+use crate::backend::NoServer;
+
+/// Why a request could not be answered by a server. The status tells apart what happened: 503, no
+/// server could be reached; 504, one was and did not answer in time; 502, its answer was none.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error(transparent)]
+    NoServer(#[from] NoServer),
+    #[error("no server could be connected to: {0}")]
+    Connect(io::Error),
+    #[error("no server could be connected to in time")]
+    ConnectTimeout,
+    #[error("the server did not answer in time")]
+    ServerTimeout,
+    #[error("the server closed the connection before it answered")]
+    ServerClosed,
+    #[error("the server's answer is not HTTP: {0}")]
+    NotHttp(hyper::Error),
+    #[error("the server's answer to the WebSocket handshake is wrong: {0}")]
+    Switch(BadSwitch),
+    #[error("the server switched protocols though nobody had asked it to")]
+    UnaskedSwitch,
+    #[error("the client's body broke off or did not go on in time")]
+    ClientBody,
+}
+
+impl Fault {
+    /// What a failed exchange with a server means.
+    pub fn from_hyper(error: hyper::Error) -> Self {
+        if error.is_user() {
+            return Self::ClientBody;
+        }
+        if error.is_parse() {
+            return Self::NotHttp(error);
+        }
+        Self::ServerClosed
+    }
+
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoServer(_) | Self::Connect(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectTimeout | Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::ServerClosed | Self::NotHttp(_) | Self::Switch(_) | Self::UnaskedSwitch => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::ClientBody => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// The client's answer: what happened, without addresses or the system's words for it.
+    pub fn answer(&self) -> Response<Body> {
+        match self {
+            Self::Connect(_) => answer::text(self.status(), "no server could be connected to"),
+            Self::NotHttp(_) => answer::text(self.status(), "the server's answer is not HTTP"),
+            Self::Switch(_) => {
+                answer::text(self.status(), "the server's answer to the handshake is wrong")
+            }
+            _ => answer::text(self.status(), self),
+        }
+    }
+
+    /// Its name in logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoServer(NoServer::NoneUp) => "no_server_up",
+            Self::NoServer(NoServer::QueueFull) => "queue_full",
+            Self::NoServer(NoServer::QueueTimeout) => "queue_timeout",
+            Self::Connect(_) => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ServerTimeout => "server_timeout",
+            Self::ServerClosed => "server_closed",
+            Self::NotHttp(_) => "server_not_http",
+            Self::Switch(_) => "server_bad_switch",
+            Self::UnaskedSwitch => "server_unasked_switch",
+            Self::ClientBody => "client_body",
+        }
+    }
+}

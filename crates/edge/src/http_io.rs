@@ -1,0 +1,151 @@
+//! A socket as hyper reads and writes it.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tidewire_runtime::buffer::with_scratch;
+use tidewire_runtime::deadline::{NEVER, Tick};
+use tidewire_runtime::socket::Socket;
+use tidewire_runtime::worker::Worker;
+
+/// A socket with a [`Meter`] on it.
+#[derive(Debug)]
+pub struct HttpIo {
+    socket: Socket,
+    meter: Rc<Meter>,
+}
+
+/// What has passed through a socket, for whoever watches its deadlines.
+#[derive(Debug)]
+pub struct Meter {
+    worker: Rc<Worker>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    /// When the peer last said something, `NEVER` before it has since [`Meter::begin`].
+    heard: Cell<Tick>,
+    /// Since when the peer takes nothing, `NEVER` while it does.
+    stalled: Cell<Tick>,
+}
+
+impl Meter {
+    pub fn new(worker: Rc<Worker>) -> Rc<Self> {
+        let none = || Cell::new(NEVER);
+        Rc::new(Self {
+            worker,
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            heard: none(),
+            stalled: none(),
+        })
+    }
+
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in.get()
+    }
+
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out.get()
+    }
+
+    /// Forgets that the peer has said anything: a new message is waited for.
+    pub fn begin(&self) {
+        self.heard.set(NEVER);
+    }
+
+    /// When the peer first said something since [`Meter::begin`].
+    pub fn heard(&self) -> Option<Tick> {
+        Some(self.heard.get()).filter(|&tick| tick != NEVER)
+    }
+
+    /// Since when the peer takes nothing of what waits for it.
+    pub fn stalled(&self) -> Option<Tick> {
+        Some(self.stalled.get()).filter(|&tick| tick != NEVER)
+    }
+
+    fn note_read(&self, length: usize) {
+        self.bytes_in.set(self.bytes_in.get() + length as u64);
+        if length > 0 && self.heard.get() == NEVER {
+            self.heard.set(self.worker.now());
+        }
+    }
+
+    fn note_write(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Ready(Ok(length)) => {
+                self.bytes_out.set(self.bytes_out.get() + *length as u64);
+                self.stalled.set(NEVER);
+            }
+            Poll::Pending if self.stalled.get() == NEVER => self.stalled.set(self.worker.now()),
+            _ => {}
+        }
+    }
+}
+
+impl HttpIo {
+    pub fn new(socket: Socket, meter: Rc<Meter>) -> Self {
+        Self { socket, meter }
+    }
+
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
+}
+
+impl Read for HttpIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // Through the scratch buffer: hyper's own may be uninitialised memory, which only unsafe
+        // code could hand to the kernel. A head is a few hundred bytes to copy.
+        with_scratch(|scratch| {
+            let room = buffer.remaining().min(scratch.len());
+            let length = ready!(this.socket.poll_read(cx, &mut scratch[..room]))?;
+            this.meter.note_read(length);
+            buffer.put_slice(&scratch[..length]);
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+impl Write for HttpIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = this.socket.poll_write(cx, bytes);
+        this.meter.note_write(&written);
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.get_mut().socket.shutdown_write())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = this.socket.poll_write_vectored(cx, slices);
+        this.meter.note_write(&written);
+        written
+    }
+}

@@ -1,0 +1,38 @@
+//! The front door: takes clients in, reads their HTTP, chooses where they go, and moves what they
+//! say.
+//!
+//! ```text
+//!   session ─> route ─> target ─┬─ backend: lease ─> exchange ─> tunnel     (WebSocket)
+//!   (HTTP/1.1, one client)      ├─ backend: lease ─> forward ─> pool        (plain HTTP)
+//!                               ├─ endpoint: a WebSocket that ends here     (the hub, by the binary)
+//!                               └─ static files, redirect, fixed answer
+//! ```
+//!
+//! After a 101 no HTTP code runs: the two sockets go to a new task, [`tunnel`], and everything that
+//! HTTP needed is dropped. Everything of one client happens on one thread, in one task.
+
+pub mod access_log;
+pub mod answer;
+pub mod backend;
+pub mod balance;
+pub mod dial;
+pub mod end;
+pub mod endpoint;
+pub mod exchange;
+pub mod fault;
+pub mod forward;
+pub mod health;
+pub mod host;
+pub mod http_io;
+pub mod metrics;
+pub mod onward;
+pub mod path;
+pub mod pool;
+pub mod redirect;
+pub mod route;
+pub mod server;
+pub mod service;
+pub mod session;
+pub mod static_files;
+pub mod timeout;
+pub mod tunnel;

@@ -1,0 +1,59 @@
+//! What one worker counts about the edge: plain stores, summed when scraped.
+
+use tidewire_runtime::metrics::Counter;
+
+use crate::end::{End, Party, Reason};
+
+/// The edge's counters of one worker.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct EdgeMetrics {
+    /// By route, in the order of the configuration.
+    pub routes: Vec<RouteMetrics>,
+    /// Requests that no route took.
+    pub unrouted: Counter,
+    /// Ends of connections, by who and why: `ends[by][reason]`.
+    ends: Vec<Counter>,
+    /// Connections to servers that are kept for the next request.
+    pub pooled: Counter,
+}
+
+/// The counters of one route on one worker.
+#[derive(Debug, Default)]
+pub struct RouteMetrics {
+    /// Answers by class of status, 1xx to 5xx.
+    pub responses: [Counter; 5],
+    /// WebSockets open now.
+    pub open: Counter,
+    /// Messages that have passed, from clients and to clients.
+    pub messages: [Counter; 2],
+    /// Bytes of frames that have passed, from clients and to clients.
+    pub bytes: [Counter; 2],
+}
+
+impl EdgeMetrics {
+    pub fn new(routes: usize) -> Self {
+        let counters = |count| (0..count).map(|_| Counter::default()).collect();
+        Self {
+            routes: (0..routes).map(|_| RouteMetrics::default()).collect(),
+            unrouted: Counter::default(),
+            ends: counters(Party::ALL.len() * Reason::ALL.len()),
+            pooled: Counter::default(),
+        }
+    }
+
+    pub fn count_end(&self, end: End) {
+        self.ends(end.by, end.reason).add(1);
+    }
+
+    pub fn ends(&self, by: Party, reason: Reason) -> &Counter {
+        &self.ends[by as usize * Reason::ALL.len() + reason as usize]
+    }
+}
+
+impl RouteMetrics {
+    pub fn count_response(&self, status: http::StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        self.responses[class].add(1);
+    }
+}

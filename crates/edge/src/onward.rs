@@ -1,0 +1,142 @@
+//! A request as the next hop gets it: rebuilt from its parsed form, its hop's headers removed,
+//! what the edge knows of the client set.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{Request, Version};
+use tidewire_wire::http::forwarded::{self, Hop};
+use tidewire_wire::http::hop::{drop_aliased, strip_hop_by_hop};
+
+/// Rebuilds a request's head for a server. Whatever the client said about who it is goes first:
+/// this edge is the first hop that is believed.
+pub fn rebuild(parts: Parts, peer: IpAddr) -> Request<()> {
+    let mut headers = parts.headers;
+    let hop = strip_hop_by_hop(&mut headers);
+    drop_aliased(&mut headers);
+    for name in &CLAIMS {
+        headers.remove(name);
+    }
+    if hop.accepts_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    // Who asks in absolute form gets the host of that form (RFC 9112, section 3.2.2).
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(header::HOST, host);
+    }
+    introduce(&mut headers, peer);
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = origin_form(&parts.uri);
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Makes `request` a WebSocket handshake again; `Sec-WebSocket-*` are end to end and still there.
+pub fn ask_for_switch(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Tells the server who the client is, in the forms that servers read.
+fn introduce(headers: &mut HeaderMap, peer: IpAddr) {
+    let host = headers.get(header::HOST).cloned();
+    let hop = Hop { peer, host: host.as_ref(), scheme: "http" };
+    headers.insert(header::FORWARDED, forwarded::forwarded_element(&hop));
+    headers.insert(X_FORWARDED_FOR, forwarded::forwarded_for(peer));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Some(host) = host {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned();
+    Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// What a client may claim about itself. `Expect` is answered by this hop, when the server's side
+/// takes the body.
+const CLAIMS: [HeaderName; 8] = [
+    header::EXPECT,
+    header::FORWARDED,
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(head: &[(&str, &str)], uri: &str, expected: &[(&str, &str)]) {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in head {
+            request = request.header(*name, *value);
+        }
+        let parts = request.body(()).unwrap().into_parts().0;
+        let rebuilt = rebuild(parts, "192.0.2.1".parse().unwrap());
+        let mut found: Vec<(&str, &str)> = rebuilt
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_hop_s_headers_go_and_the_client_s_claims_are_replaced() {
+        check(
+            &[
+                ("host", "a.test"),
+                ("connection", "Upgrade, X-Forwarded-For, X-Secret"),
+                ("upgrade", "h2c"),
+                ("http2-settings", "AAA"),
+                ("x-secret", "1"),
+                ("x-forwarded-for", "6.6.6.6"),
+                ("x_forwarded_for", "6.6.6.6"),
+                ("forwarded", "for=6.6.6.6"),
+                ("te", "trailers, gzip"),
+                ("cookie", "a=b"),
+            ],
+            "/x",
+            &[
+                ("cookie", "a=b"),
+                ("forwarded", "for=192.0.2.1;host=a.test;proto=http"),
+                ("host", "a.test"),
+                ("te", "trailers"),
+                ("x-forwarded-for", "192.0.2.1"),
+                ("x-forwarded-host", "a.test"),
+                ("x-forwarded-proto", "http"),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_absolute_target_becomes_host_and_path() {
+        check(
+            &[("host", "other")],
+            "http://a.test/x?y",
+            &[
+                ("forwarded", "for=192.0.2.1;host=a.test;proto=http"),
+                ("host", "a.test"),
+                ("x-forwarded-for", "192.0.2.1"),
+                ("x-forwarded-host", "a.test"),
+                ("x-forwarded-proto", "http"),
+            ],
+        );
+    }
+}

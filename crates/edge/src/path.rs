@@ -1,0 +1,233 @@
+//! Path patterns in routes: `/`, `/ws/*`, `/ws/{topic}`, `/rooms/{room}/{seat}`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A pattern for the path of a request.
+///
+/// A segment is literal or a capture (`{name}`, one whole segment that is not empty); a final `*`
+/// takes the rest, be it empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern {
+    text: String,
+    segments: Vec<Segment>,
+    /// Whether the pattern ends in `*`.
+    is_prefix: bool,
+}
+
+/// What a pattern took out of a path: the names of its captures with their values, decoded.
+pub type Captures = Vec<(String, String)>;
+
+/// What is wrong with a written path pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathPatternError {
+    #[error("path `{0}` must begin with `/`")]
+    NoSlash(String),
+    #[error("path `{0}` has a `*` before its end; only the last character may be one")]
+    StarInside(String),
+    #[error(
+        "path `{0}` has a `{{` or `}}` inside a segment; a capture is a whole segment, such as `/{{topic}}`"
+    )]
+    BraceInside(String),
+    #[error("path `{0}` captures `{1}` twice")]
+    Twice(String, String),
+    #[error("path `{0}` holds a `?` or `#`; a path pattern matches the path only")]
+    NotPath(String),
+}
+
+impl PathPattern {
+    /// The captures, when `path` (without its query) matches. A capture that is not valid UTF-8
+    /// once decoded does not match.
+    pub fn captures(&self, path: &str) -> Option<Captures> {
+        let mut rest = path.strip_prefix('/')?;
+        let mut captures = Captures::new();
+        for (index, segment) in self.segments.iter().enumerate() {
+            let is_last = index + 1 == self.segments.len() && !self.is_prefix;
+            let (head, tail) = match rest.split_once('/') {
+                Some(_) if is_last => return None,
+                Some(split) => split,
+                None if is_last => (rest, ""),
+                None => return None,
+            };
+            match segment {
+                Segment::Literal(literal) if literal == head => {}
+                Segment::Capture(name) if !head.is_empty() => {
+                    captures.push((name.clone(), decode(head)?));
+                }
+                _ => return None,
+            }
+            rest = tail;
+        }
+        Some(captures)
+    }
+
+    /// The names of its captures.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Capture(name) => Some(name.as_str()),
+            Segment::Literal(_) => None,
+        })
+    }
+}
+
+/// Undoes percent-encoding; `None` when an escape is broken or the result is not UTF-8.
+pub fn decode(text: &str) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let [high, low, after @ ..] = rest else { return None };
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        bytes.push((digit(high)? * 16 + digit(low)?) as u8);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl FromStr for PathPattern {
+    type Err = PathPatternError;
+
+    fn from_str(text: &str) -> Result<Self, PathPatternError> {
+        let own = || text.to_owned();
+        if text.contains(['?', '#']) {
+            return Err(PathPatternError::NotPath(own()));
+        }
+        let Some(body) = text.strip_prefix('/') else {
+            return Err(PathPatternError::NoSlash(own()));
+        };
+        let (body, is_prefix) = match body.strip_suffix('*') {
+            Some(before) if before.is_empty() || before.ends_with('/') => (before, true),
+            Some(_) => return Err(PathPatternError::StarInside(own())),
+            None => (body, false),
+        };
+        if body.contains('*') {
+            return Err(PathPatternError::StarInside(own()));
+        }
+        let body = if is_prefix { body.strip_suffix('/') } else { Some(body) };
+        let mut pattern = Self { text: own(), segments: Vec::new(), is_prefix };
+        for part in body.into_iter().flat_map(|body| body.split('/')) {
+            pattern.push(part)?;
+        }
+        Ok(pattern)
+    }
+}
+
+impl PathPattern {
+    fn push(&mut self, part: &str) -> Result<(), PathPatternError> {
+        let capture = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
+        let inner = capture.unwrap_or(part);
+        if inner.contains(['{', '}']) || capture.is_some_and(str::is_empty) {
+            return Err(PathPatternError::BraceInside(self.text.clone()));
+        }
+        if capture.is_some_and(|name| self.names().any(|known| known == name)) {
+            return Err(PathPatternError::Twice(self.text.clone(), inner.to_owned()));
+        }
+        let inner = inner.to_owned();
+        self.segments.push(match capture {
+            Some(_) => Segment::Capture(inner),
+            None => Segment::Literal(inner),
+        });
+        Ok(())
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for PathPattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PathPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for PathPattern {
+    fn schema_name() -> Cow<'static, str> {
+        "PathPattern".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^/",
+            "description": "A path: literal segments, `{name}` for one segment, a final `*` for the rest."
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Capture(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pattern: &str, path: &str, expected: Option<&[(&str, &str)]>) {
+        let captures = pattern.parse::<PathPattern>().unwrap().captures(path);
+        let expected = expected.map(|pairs| {
+            pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+        });
+        assert_eq!(captures, expected, "{pattern} against {path}");
+    }
+
+    #[test]
+    fn a_path_matches_segment_by_segment() {
+        check("/", "/", Some(&[]));
+        check("/", "/a", None);
+        check("/ws", "/ws", Some(&[]));
+        check("/ws", "/ws/", None);
+        check("/ws", "/wsx", None);
+        check("/ws/{topic}", "/ws/echo", Some(&[("topic", "echo")]));
+        check("/ws/{topic}", "/ws/", None);
+        check("/ws/{topic}", "/ws/a/b", None);
+        check("/{a}/x/{b}", "/1/x/2", Some(&[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn a_star_takes_the_rest() {
+        check("/*", "/", Some(&[]));
+        check("/*", "/a/b", Some(&[]));
+        check("/ws/*", "/ws/", Some(&[]));
+        check("/ws/*", "/ws/a/b", Some(&[]));
+        check("/ws/*", "/ws", None);
+        check("/{app}/*", "/chat/x/y", Some(&[("app", "chat")]));
+    }
+
+    #[test]
+    fn captures_are_decoded_and_stay_inside_their_segment() {
+        check("/ws/{topic}", "/ws/a%20b%2Fc", Some(&[("topic", "a b/c")]));
+        check("/ws/{topic}", "/ws/%ff", None);
+        check("/ws/{topic}", "/ws/%4", None);
+        check("/ws/{topic}", "/ws/%zz", None);
+    }
+
+    #[test]
+    fn what_cannot_match_is_refused() {
+        for text in ["", "ws", "/a*", "/*/b", "/a{b}", "/{}", "/{a}/{a}", "/a?b", "/a#b", "/{a"] {
+            assert!(text.parse::<PathPattern>().is_err(), "{text:?}");
+        }
+    }
+}

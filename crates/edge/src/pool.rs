@@ -1,0 +1,54 @@
+//! Connections to servers that are kept for the next plain request, by worker.
+//!
+//! Only after an exchange that was whole on both sides. What was a WebSocket, or nearly one, never
+//! comes here.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use hyper::client::conn::http1::SendRequest;
+
+use crate::forward::ClientBody;
+
+/// A place in the configuration: backend and server.
+pub type ServerKey = (usize, usize);
+
+/// Idle connections of one worker.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: RefCell<HashMap<ServerKey, Vec<SendRequest<ClientBody>>>>,
+}
+
+impl Pool {
+    /// A connection to the server that is still open, the one used last first.
+    pub async fn take(&self, key: ServerKey) -> Option<SendRequest<ClientBody>> {
+        loop {
+            let mut sender = self.idle.borrow_mut().get_mut(&key)?.pop()?;
+            // Ready as soon as hyper has put the last response behind it; an error means closed.
+            if sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
+    /// Keeps a connection, unless there are enough.
+    pub fn put(&self, key: ServerKey, sender: SendRequest<ClientBody>) {
+        let mut idle = self.idle.borrow_mut();
+        let kept = idle.entry(key).or_default();
+        kept.retain(|sender| !sender.is_closed());
+        if kept.len() < IDLE_MOST && !sender.is_closed() {
+            kept.push(sender);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.idle.borrow().values().map(Vec::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Idle connections kept per server and worker.
+const IDLE_MOST: usize = 64;

@@ -1,0 +1,162 @@
+//! Where a request goes: the first route that matches.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::Uri;
+
+use crate::backend::Backend;
+use crate::host::HostPattern;
+use crate::path::{Captures, PathPattern};
+use crate::redirect::{RedirectConfig, RespondConfig};
+use crate::static_files::StaticFiles;
+
+/// A rule that says which requests go to which target.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name in logs and metrics.
+    pub name: String,
+    pub matcher: Matcher,
+    pub target: Target,
+}
+
+/// What a request must be for a route to take it. All that is set must hold.
+#[derive(Debug)]
+pub struct Matcher {
+    /// By index; `None` is every listener.
+    pub listeners: Option<Vec<usize>>,
+    /// One of these; empty is every host.
+    pub hosts: Vec<HostPattern>,
+    pub path: PathPattern,
+    pub headers: Vec<HeaderMatcher>,
+    /// Only WebSocket handshakes, or only others; `None` is both.
+    pub websocket: Option<bool>,
+}
+
+/// A header that a request must have.
+#[derive(Clone, Debug)]
+pub struct HeaderMatcher {
+    pub name: HeaderName,
+    /// Its exact value; `None` is any.
+    pub value: Option<HeaderValue>,
+}
+
+/// What takes the requests of a route.
+#[derive(Debug)]
+pub enum Target {
+    Backend(Arc<Backend>),
+    /// The endpoint of this index on each worker; its name is for the log.
+    Endpoint(usize, String),
+    Static(StaticFiles),
+    Redirect(RedirectConfig),
+    Respond(RespondConfig),
+}
+
+/// What routes ask about a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub listener: usize,
+    pub uri: &'a Uri,
+    pub headers: &'a HeaderMap,
+    pub is_websocket: bool,
+}
+
+/// The first of `routes` that takes the request: its index, itself, and what its pattern captured.
+pub fn find<'r>(routes: &'r [Route], asked: &Asked<'_>) -> Option<(usize, &'r Route, Captures)> {
+    routes.iter().enumerate().find_map(|(index, route)| {
+        route.matcher.captures(asked).map(|captures| (index, route, captures))
+    })
+}
+
+/// The host that a request is for: of its target in absolute form, or of its Host header
+/// (RFC 9112, section 3.2.2).
+pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(header::HOST)?.to_str().ok(),
+    }
+}
+
+impl Matcher {
+    fn captures(&self, asked: &Asked<'_>) -> Option<Captures> {
+        let fits = self.websocket.is_none_or(|wanted| wanted == asked.is_websocket)
+            && self.listeners.as_ref().is_none_or(|some| some.contains(&asked.listener))
+            && self.takes_host(asked)
+            && self.headers.iter().all(|header| header.matches(asked.headers));
+        if fits { self.path.captures(asked.uri.path()) } else { None }
+    }
+
+    fn takes_host(&self, asked: &Asked<'_>) -> bool {
+        if self.hosts.is_empty() {
+            return true;
+        }
+        let host = host_of(asked.uri, asked.headers);
+        host.is_some_and(|host| self.hosts.iter().any(|pattern| pattern.matches(host)))
+    }
+}
+
+impl HeaderMatcher {
+    fn matches(&self, headers: &HeaderMap) -> bool {
+        match &self.value {
+            None => headers.contains_key(&self.name),
+            Some(value) => headers.get_all(&self.name).iter().any(|there| there == value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(name: &str, path: &str, edit: impl FnOnce(&mut Matcher)) -> Route {
+        let mut matcher = Matcher {
+            listeners: None,
+            hosts: Vec::new(),
+            path: path.parse().unwrap(),
+            headers: Vec::new(),
+            websocket: None,
+        };
+        edit(&mut matcher);
+        let target = Target::Endpoint(0, name.into());
+        Route { name: name.into(), matcher, target }
+    }
+
+    fn check(uri: &str, host: &str, is_websocket: bool, listener: usize, expected: &str) {
+        let routes = [
+            route("sockets", "/ws/{topic}", |matcher| matcher.websocket = Some(true)),
+            route("inner", "/*", |matcher| matcher.listeners = Some(vec![1])),
+            route("chat", "/*", |matcher| matcher.hosts = vec!["*.chat.test".parse().unwrap()]),
+            route("beta", "/*", |matcher| {
+                let value = Some(HeaderValue::from_static("b"));
+                let name = HeaderName::from_static("x-group");
+                matcher.headers = vec![HeaderMatcher { name, value }];
+            }),
+            route("home", "/", |_| {}),
+        ];
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if host == "b" {
+            headers.append("x-group", HeaderValue::from_static("b"));
+        }
+        let uri = uri.parse().unwrap();
+        let asked = Asked { listener, uri: &uri, headers: &headers, is_websocket };
+        let found = find(&routes, &asked).map_or("none", |(_, route, _)| &route.name);
+        assert_eq!(found, expected, "{uri} for {host}");
+    }
+
+    #[test]
+    fn the_first_route_that_matches_takes_the_request() {
+        check("/ws/a", "x", true, 0, "sockets");
+        check("/ws/a", "x", false, 0, "none");
+        check("/ws/a", "x", false, 1, "inner");
+        check("/q", "eu.chat.test:80", false, 0, "chat");
+        check("/q", "b", false, 0, "beta");
+        check("/", "x", false, 0, "home");
+        check("/?q", "x", false, 0, "home");
+    }
+
+    #[test]
+    fn an_absolute_target_names_the_host() {
+        check("http://eu.chat.test/q", "other", false, 0, "chat");
+    }
+}

@@ -1,0 +1,230 @@
+//! A server of a backend: where it is, whether it is up, what it carries.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A server, as a backend lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Its name in logs, metrics and answers; unique in its backend.
+    pub name: String,
+    /// Where it listens: `host:port`, an address or a name that is looked up at each connection.
+    pub address: Address,
+    /// Its share of new clients against that of the others, 0 to 256; 0 gets none.
+    #[serde(default = "one")]
+    pub weight: u16,
+    /// Whether it is probed, as the backend's `check` says. A server that is not is taken for up.
+    #[serde(default)]
+    pub check: bool,
+    /// Most clients (requests and tunnels) at a time; more wait in the queue. 0 is no bound.
+    #[serde(default)]
+    pub maxconn: u32,
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// `host:port` of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    host: String,
+    port: u16,
+    /// The address itself when `host` is one, so that nothing has to be looked up.
+    literal: Option<SocketAddr>,
+}
+
+/// What is wrong with a written address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    #[error("address `{0}` has no port; write it as `{0}:3000`")]
+    NoPort(String),
+    #[error("address `{0}` is not `host:port`, such as \"10.0.0.2:3000\" or \"app.internal:3000\"")]
+    NotAddress(String),
+    #[error("address `{0}` is a URL; write host and port only, such as \"10.0.0.2:3000\"")]
+    Url(String),
+}
+
+impl Address {
+    /// The addresses to try, in order; looked up now unless it is a literal one.
+    pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        if let Some(literal) = self.literal {
+            return Ok(vec![literal]);
+        }
+        let found: Vec<_> =
+            tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect();
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        }
+        Ok(found)
+    }
+
+    /// The address, when nothing has to be looked up.
+    pub fn literal(&self) -> Option<SocketAddr> {
+        self.literal
+    }
+}
+
+/// A server at run time, shared by all workers and the probes.
+#[derive(Debug)]
+pub struct Server {
+    pub name: String,
+    pub address: Address,
+    pub weight: u32,
+    /// Most clients at a time; `None` is no bound.
+    pub maxconn: Option<u64>,
+    is_up: AtomicBool,
+    current: AtomicU64,
+    pub counts: ServerCounts,
+}
+
+/// What is counted about a server. Once per client or probe, so shared counters will do.
+#[derive(Debug, Default)]
+pub struct ServerCounts {
+    /// Clients given to the server.
+    pub leases: AtomicU64,
+    /// Connections to it that could not be established.
+    pub connect_errors: AtomicU64,
+    /// Answers of it that were none, or not HTTP, or no valid 101.
+    pub response_errors: AtomicU64,
+    /// Probes that failed.
+    pub check_failures: AtomicU64,
+    /// Times it went from up to down.
+    pub check_downs: AtomicU64,
+}
+
+impl Server {
+    pub fn new(config: &ServerConfig) -> Self {
+        Self {
+            name: config.name.clone(),
+            address: config.address.clone(),
+            weight: u32::from(config.weight),
+            maxconn: (config.maxconn > 0).then_some(u64::from(config.maxconn)),
+            is_up: AtomicBool::new(true),
+            current: AtomicU64::new(0),
+            counts: ServerCounts::default(),
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether it is up; true when that is a change.
+    pub fn set_up(&self, is_up: bool) -> bool {
+        self.is_up.swap(is_up, Ordering::Relaxed) != is_up
+    }
+
+    /// Clients that it carries now: requests and tunnels.
+    pub fn current(&self) -> u64 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.maxconn.is_none_or(|most| self.current() < most)
+    }
+
+    pub(crate) fn take(&self) {
+        self.current.fetch_add(1, Ordering::Relaxed);
+        self.counts.leases.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn give_back(&self) {
+        self.current.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.contains("://") {
+            return Err(AddressError::Url(text.to_owned()));
+        }
+        let literal = text.parse::<SocketAddr>().ok();
+        if let Some(address) = literal {
+            return Ok(Self { host: address.ip().to_string(), port: address.port(), literal });
+        }
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let (host, port) = match text.rsplit_once(':') {
+            Some(split) => split,
+            None if !text.is_empty() && text.chars().all(is_name) => {
+                return Err(AddressError::NoPort(text.to_owned()));
+            }
+            None => return Err(AddressError::NotAddress(text.to_owned())),
+        };
+        let port = port.parse::<u16>().ok().filter(|&port| port > 0);
+        match port {
+            Some(port) if !host.is_empty() && host.chars().all(is_name) => {
+                Ok(Self { host: host.to_owned(), port, literal: None })
+            }
+            _ => Err(AddressError::NotAddress(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.literal {
+            Some(literal) => literal.fmt(f),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Address {
+    fn schema_name() -> Cow<'static, str> {
+        "Address".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": ":[0-9]+$",
+            "description": "`host:port`, such as 10.0.0.2:3000, [::1]:3000 or app.internal:3000."
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for text in ["10.0.0.2:3000", "[::1]:80", "app.internal:3000", "localhost:1"] {
+            assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(text.into()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_address_is_told_apart() {
+        let error = |text: &str| text.parse::<Address>().unwrap_err();
+        assert_eq!(error("10.0.0.2"), AddressError::NoPort("10.0.0.2".into()));
+        assert_eq!(error("http://a:80"), AddressError::Url("http://a:80".into()));
+        for text in ["", ":80", "a:0", "a:99999", "a b:80", "::1"] {
+            assert_eq!(error(text), AddressError::NotAddress(text.into()));
+        }
+    }
+}

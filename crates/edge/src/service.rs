@@ -1,0 +1,87 @@
+//! The edge of a node, and its part on each worker.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidewire_runtime::conn::Conn;
+use tidewire_runtime::worker::{Service, Worker};
+
+use crate::backend::Backend;
+use crate::endpoint::Endpoint;
+use crate::metrics::EdgeMetrics;
+use crate::pool::Pool;
+use crate::route::Route;
+use crate::session;
+use crate::timeout::Timeouts;
+
+/// What all workers of a node share, and none of them changes.
+#[derive(Debug)]
+pub struct Edge {
+    /// The names of the listeners, by index.
+    pub listeners: Vec<String>,
+    pub routes: Vec<Route>,
+    pub backends: Vec<Arc<Backend>>,
+    pub timeouts: Timeouts,
+    /// Whether each request, WebSocket and connection gets a line in the log.
+    pub is_logging_requests: bool,
+}
+
+impl Edge {
+    pub fn listener_name(&self, index: usize) -> &str {
+        self.listeners.get(index).map_or("-", String::as_str)
+    }
+
+    pub fn route_name(&self, index: Option<usize>) -> &str {
+        index.and_then(|index| self.routes.get(index)).map_or("-", |route| &route.name)
+    }
+}
+
+/// The edge on one worker.
+pub struct EdgeShard {
+    pub edge: Arc<Edge>,
+    worker: Rc<Worker>,
+    /// Where WebSockets end that are not passed on, by the index that routes have for them.
+    pub endpoints: Vec<Rc<dyn Endpoint>>,
+    pub pool: Pool,
+    pub metrics: Arc<EdgeMetrics>,
+    pub http: hyper::server::conn::http1::Builder,
+}
+
+impl EdgeShard {
+    pub fn new(
+        edge: Arc<Edge>,
+        worker: Rc<Worker>,
+        endpoints: Vec<Rc<dyn Endpoint>>,
+        metrics: Arc<EdgeMetrics>,
+    ) -> Rc<Self> {
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
+        Rc::new(Self { edge, worker, endpoints, pool: Pool::default(), metrics, http })
+    }
+
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+}
+
+impl std::fmt::Debug for EdgeShard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EdgeShard").field("worker", &self.worker.index()).finish_non_exhaustive()
+    }
+}
+
+/// The edge as a worker's service.
+#[derive(Debug)]
+pub struct EdgeService(pub Rc<EdgeShard>);
+
+impl Service for EdgeService {
+    fn serve(&self, conn: Conn, listener: usize) {
+        tokio::task::spawn_local(session::run(Rc::clone(&self.0), conn, listener));
+    }
+}
+
+/// Most bytes of a request head; more is answered 431.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Most headers of a request.
+const HEADERS: usize = 100;

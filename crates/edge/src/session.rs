@@ -1,0 +1,480 @@
+//! A client's connection while it speaks HTTP.
+//!
+//! ```text
+//!   Head ──head read──> Answering ──answer over──> KeepAlive ──head begins──> Head ...
+//!                           └─ 101 written ──> handed over: to a tunnel or an endpoint
+//! ```
+//!
+//! hyper reads and writes; what is asked of a request, in order, is in [`Session::respond`].
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tidewire_runtime::buffer::with_scratch;
+use tidewire_runtime::conn::{Conn, Upgraded};
+use tidewire_runtime::connections::{Signal, Watch};
+use tidewire_runtime::deadline::{Tick, ticks};
+use tidewire_runtime::socket::Socket;
+use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
+
+use crate::access_log::{ConnectionRecord, Record, WebSocketRecord};
+use crate::answer::{self, Body};
+use crate::backend::{Backend, Lease};
+use crate::end::{End, Party, Phase, Reason};
+use crate::endpoint::{Admission, Arrival};
+use crate::exchange::{Exchanged, exchange};
+use crate::fault::Fault;
+use crate::forward::{ClientBody, forward};
+use crate::http_io::{HttpIo, Meter};
+use crate::onward;
+use crate::path::Captures;
+use crate::route::{self, Asked, Target};
+use crate::service::EdgeShard;
+use crate::tunnel::Tunnel;
+
+/// Serves HTTP to a client until its connection ends or becomes a WebSocket.
+pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
+    let Conn { socket, watch, peer, local } = conn;
+    let meter = Meter::new(Rc::clone(shard.worker()));
+    let session = Rc::new(Session {
+        watch,
+        meter: Rc::clone(&meter),
+        stage: Cell::new(Stage::Head),
+        handover: RefCell::new(None),
+        requests: Cell::new(0),
+        begun: Instant::now(),
+        peer,
+        listener,
+        shard,
+    });
+    let io = HttpIo::new(socket, meter);
+    let mut http = session.shard.http.serve_connection(io, Service(Rc::clone(&session)));
+    session.watch.expire_after(ticks(session.shard.edge.timeouts.http_request.0));
+    let outcome = std::future::poll_fn(|cx| {
+        if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
+            return Poll::Ready(Outcome::Over(result));
+        }
+        while let Poll::Ready(signal) = session.watch.poll_signal(cx) {
+            match signal {
+                Signal::Stop => return Poll::Ready(Outcome::Ended(Party::Edge, Reason::Drain)),
+                Signal::Drain => {
+                    Pin::new(&mut http).graceful_shutdown();
+                    if session.stage.get() != Stage::Answering {
+                        return Poll::Ready(Outcome::Ended(Party::Edge, Reason::Drain));
+                    }
+                }
+                Signal::Expired => {
+                    if let Some(reason) = session.expired() {
+                        return Poll::Ready(Outcome::Ended(Party::Client, reason));
+                    }
+                }
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    let parts = http.into_parts();
+    drop(parts.service);
+    let socket = parts.io.into_socket();
+    match session.handover.take() {
+        Some(handover) if matches!(outcome, Outcome::Over(Ok(()))) => {
+            let session = Rc::into_inner(session).expect("hyper was the only other owner");
+            let conn = Conn { socket, watch: session.watch, peer, local };
+            handover.start(&session.shard, Upgraded { conn, leftover: parts.read_buf });
+        }
+        _ => session.end(outcome, socket).await,
+    }
+}
+
+/// The state of a client's connection, shared by its task, hyper, and the bodies of its answers.
+#[derive(Debug)]
+pub struct Session {
+    shard: Rc<EdgeShard>,
+    watch: Watch,
+    meter: Rc<Meter>,
+    stage: Cell<Stage>,
+    handover: RefCell<Option<Handover>>,
+    requests: Cell<u32>,
+    begun: Instant,
+    peer: std::net::SocketAddr,
+    listener: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The first request is waited for or being read.
+    Head,
+    Answering,
+    /// A further request is waited for or being read.
+    KeepAlive,
+}
+
+enum Outcome {
+    Over(hyper::Result<()>),
+    Ended(Party, Reason),
+}
+
+impl Session {
+    /// Answers a request. The order of the questions is the order of the lines.
+    async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Response<Body> {
+        self.stage.set(Stage::Answering);
+        self.requests.set(self.requests.get() + 1);
+        self.watch.expire_after(self.client_timeout());
+        let sent_before = self.meter.bytes_out();
+        let (parts, body) = request.into_parts();
+        let mut record = Record::new(self.peer, self.listener, &parts);
+        let response = match check_head(&parts) {
+            Err(response) => *response,
+            Ok(()) => self.route(&mut record, parts, body).await,
+        };
+        record.status = response.status().as_u16();
+        self.count(&record, response.status());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return response; // The WebSocket gets the line.
+        }
+        let over = Over { session: self, record, sent_before };
+        response.map(|body| body.before(over))
+    }
+
+    async fn route(&self, record: &mut Record, parts: Parts, body: Incoming) -> Response<Body> {
+        let classified = classify(&parts.method, parts.version, &parts.headers);
+        let asked = Asked {
+            listener: self.listener,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            is_websocket: !matches!(classified, Classified::NotWebSocket),
+        };
+        let Some((index, route, captures)) = route::find(&self.shard.edge.routes, &asked) else {
+            return answer::text(StatusCode::NOT_FOUND, "no route takes this request");
+        };
+        record.route = Some(index);
+        match (&route.target, classified) {
+            (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
+            (Target::Respond(respond), _) => respond.answer(),
+            (Target::Static(files), _) => {
+                files.answer(&parts.method, &parts.uri, &parts.headers).await
+            }
+            (_, Classified::Refused(refusal)) => answer::refusal(refusal),
+            (Target::Endpoint(..), Classified::NotWebSocket) => answer::upgrade_required(),
+            (Target::Endpoint(endpoint, _), Classified::WebSocket(offer)) => {
+                self.admit(*endpoint, index, &captures, &offer, record).await
+            }
+            (Target::Backend(backend), Classified::NotWebSocket) => {
+                self.forward(backend, record, parts, body).await
+            }
+            (Target::Backend(backend), Classified::WebSocket(offer)) => {
+                self.upgrade(backend, index, &offer, record, parts).await
+            }
+        }
+    }
+
+    /// Plain HTTP to a backend.
+    async fn forward(
+        &self,
+        backend: &std::sync::Arc<Backend>,
+        record: &mut Record,
+        parts: Parts,
+        body: Incoming,
+    ) -> Response<Body> {
+        let timeout = self.shard.edge.timeouts.client.0;
+        let request =
+            onward::rebuild(parts, self.peer.ip()).map(|()| ClientBody::new(body, timeout));
+        match forward(&self.shard, backend, request).await {
+            Ok(forwarded) => {
+                record.server = Some(forwarded.server);
+                forwarded.response.map(Body::server)
+            }
+            Err(fault) => self.fault(&fault, record),
+        }
+    }
+
+    /// A WebSocket to a backend.
+    async fn upgrade(
+        &self,
+        backend: &std::sync::Arc<Backend>,
+        route: usize,
+        offer: &Offer,
+        record: &mut Record,
+        parts: Parts,
+    ) -> Response<Body> {
+        let mut request = onward::rebuild(parts, self.peer.ip());
+        onward::ask_for_switch(request.headers_mut());
+        let switched = match exchange(&self.shard, backend, request, offer).await {
+            Ok(Exchanged::Switched(switched)) => switched,
+            Ok(Exchanged::Declined { response, server }) => {
+                record.server = Some(server);
+                return close_after(response);
+            }
+            Err(fault) => return self.fault(&fault, record),
+        };
+        let record = record.websocket(route);
+        *self.handover.borrow_mut() = Some(Handover::Tunnel {
+            socket: switched.socket,
+            leftover: switched.leftover,
+            lease: switched.lease,
+            record,
+        });
+        switched.response
+    }
+
+    /// A WebSocket that ends here.
+    async fn admit(
+        &self,
+        endpoint: usize,
+        route: usize,
+        captures: &Captures,
+        offer: &Offer,
+        record: &mut Record,
+    ) -> Response<Body> {
+        let subprotocols = offer.subprotocols.iter().filter_map(|one| one.to_str().ok()).collect();
+        let arrival = Arrival { captures, subprotocols };
+        let timeout = self.shard.edge.timeouts.server.0;
+        let admission = self.shard.endpoints[endpoint].admit(arrival);
+        let admission = match tokio::time::timeout(timeout, admission).await {
+            Ok(Ok(admission)) => admission,
+            Ok(Err(refused)) => return answer::text(refused.status, refused.detail),
+            Err(_) => return self.fault(&Fault::ServerTimeout, record),
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(subprotocol) = admission.subprotocol() {
+            let value = HeaderValue::from_static(subprotocol);
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+        }
+        let record = record.websocket(route);
+        *self.handover.borrow_mut() = Some(Handover::Endpoint { admission, record });
+        answer::switching(headers, &accept_key(&offer.key))
+    }
+
+    fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {
+        record.fault = Some(fault.as_str());
+        tracing::debug!(client = %self.peer, %fault, "a request could not be answered by a server");
+        fault.answer()
+    }
+
+    fn count(&self, record: &Record, status: StatusCode) {
+        match record.route {
+            Some(route) => self.shard.metrics.routes[route].count_response(status),
+            None => self.shard.metrics.unrouted.add(1),
+        }
+    }
+
+    fn client_timeout(&self) -> Tick {
+        ticks(self.shard.edge.timeouts.client.0)
+    }
+
+    /// An answer is over: the next request may come.
+    fn answered(&self) {
+        self.stage.set(Stage::KeepAlive);
+        self.meter.begin();
+        self.watch.expire_after(ticks(self.shard.edge.timeouts.http_keep_alive.0));
+    }
+
+    /// The deadline has passed: why the connection ends, or `None` if it need not.
+    fn expired(&self) -> Option<Reason> {
+        let timeouts = &self.shard.edge.timeouts;
+        let now = self.watch.now();
+        match (self.stage.get(), self.meter.heard(), self.meter.stalled()) {
+            (Stage::Head, ..) => Some(Reason::HttpRequestTimeout),
+            (Stage::KeepAlive, None, _) => Some(Reason::KeepAliveTimeout),
+            (Stage::KeepAlive, Some(heard), _) => {
+                let at = heard.saturating_add(ticks(timeouts.http_request.0));
+                if at <= now {
+                    return Some(Reason::HttpRequestTimeout);
+                }
+                self.watch.expire_at(at);
+                None
+            }
+            (Stage::Answering, _, Some(since)) if since + self.client_timeout() <= now => {
+                Some(Reason::Slow)
+            }
+            (Stage::Answering, ..) => {
+                self.watch.expire_after(self.client_timeout());
+                None
+            }
+        }
+    }
+
+    async fn end(self: Rc<Self>, outcome: Outcome, mut socket: Socket) {
+        let phase = match self.stage.get() {
+            Stage::Answering => Phase::Response,
+            _ => Phase::Request,
+        };
+        let end = match &outcome {
+            Outcome::Ended(by, reason) => End::by(*by, *reason),
+            Outcome::Over(result) => self.why(result.as_ref().err()),
+        };
+        if end.reason == Reason::HttpRequestTimeout && self.meter.heard().is_some() {
+            let _ = socket.try_write(REQUEST_TIMEOUT);
+        }
+        let record = ConnectionRecord {
+            peer: self.peer,
+            listener: self.listener,
+            begun: self.begun,
+            requests: self.requests.get(),
+            bytes_in: self.meter.bytes_in(),
+            bytes_out: self.meter.bytes_out(),
+        };
+        record.log(&self.shard, end, phase);
+        if matches!(end.reason, Reason::Slow | Reason::Broken) {
+            socket.reset_on_drop();
+        } else if end.by != Party::Client || end.reason != Reason::Eof {
+            linger(&mut socket, &self.watch).await;
+        }
+    }
+
+    fn why(&self, error: Option<&hyper::Error>) -> End {
+        let Some(error) = error else {
+            return match self.stage.get() {
+                Stage::Head => End::by(Party::Client, Reason::Eof),
+                _ => End::by(Party::Client, Reason::Done),
+            };
+        };
+        if error.is_incomplete_message() {
+            End::by(Party::Client, Reason::Eof)
+        } else if error.is_parse() || error.is_parse_too_large() {
+            End::by(Party::Client, Reason::BadRequest)
+        } else if error.is_user() {
+            End::by(Party::Server, Reason::BadBody)
+        } else {
+            End::by(Party::Client, Reason::Broken)
+        }
+    }
+}
+
+/// Dropped when an answer is over: writes the request's line and lets the next request come.
+#[derive(Debug)]
+pub struct Over {
+    session: Rc<Session>,
+    record: Record,
+    sent_before: u64,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let sent = self.session.meter.bytes_out() - self.sent_before;
+        self.record.log(&self.session.shard, sent);
+        self.session.answered();
+    }
+}
+
+/// Whoever goes on with the connection once its 101 is written.
+enum Handover {
+    Tunnel { socket: Socket, leftover: Bytes, lease: Lease, record: Box<WebSocketRecord> },
+    Endpoint { admission: Box<dyn Admission>, record: Box<WebSocketRecord> },
+}
+
+impl Handover {
+    fn start(self, shard: &Rc<EdgeShard>, upgraded: Upgraded) {
+        let shard = Rc::clone(shard);
+        match self {
+            Self::Tunnel { socket, leftover, lease, record } => {
+                let tunnel = Tunnel::new(upgraded, socket, leftover, lease, shard, record);
+                tokio::task::spawn_local(tunnel);
+            }
+            Self::Endpoint { admission, record } => {
+                shard.metrics.routes[record.route()].open.add(1);
+                let ended = Box::new(move |end, passed| {
+                    shard.metrics.routes[record.route()].open.sub(1);
+                    shard.metrics.count_end(end);
+                    record.log(&shard, None, end, passed);
+                });
+                admission.start(upgraded, ended);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Handover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tunnel { .. } => "Tunnel",
+            Self::Endpoint { .. } => "Endpoint",
+        })
+    }
+}
+
+/// The session as hyper sees it.
+struct Service(Rc<Session>);
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        Answer(Box::pin(Rc::clone(&self.0).respond(request)))
+    }
+}
+
+/// An answer on its way.
+struct Answer(Pin<Box<dyn Future<Output = Response<Body>>>>);
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
+    }
+}
+
+/// What hyper leaves open and no request may have.
+fn check_head(parts: &Parts) -> Result<(), Box<Response<Body>>> {
+    let refuse = |status, detail| Err(Box::new(close_after(answer::text(status, detail))));
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return refuse(StatusCode::BAD_REQUEST, "more than one Host"),
+        (None, None) if parts.version == Version::HTTP_11 => {
+            return refuse(StatusCode::BAD_REQUEST, "no Host");
+        }
+        _ => {}
+    }
+    if parts.method == Method::CONNECT {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served");
+    }
+    Ok(())
+}
+
+/// Has the connection end with this answer.
+fn close_after(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Ends our direction and reads what is still under way for a moment: closing at once would reset
+/// the connection, and the client might lose the answer that is on its way.
+async fn linger(socket: &mut Socket, watch: &Watch) {
+    if socket.shutdown_write().is_err() {
+        return;
+    }
+    watch.expire_after(LINGER);
+    std::future::poll_fn(|cx| {
+        if watch.poll_signal(cx).map(|signal| signal != Signal::Drain) == Poll::Ready(true) {
+            return Poll::Ready(());
+        }
+        loop {
+            match with_scratch(|scratch| socket.poll_read(cx, scratch)) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
+
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 49\r\n\r\n\
+    408 Request Timeout: no whole request head came.\n";
+
+/// Two seconds, in ticks.
+const LINGER: Tick = 20;

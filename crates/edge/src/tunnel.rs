@@ -1,0 +1,357 @@
+//! Two sockets that speak WebSocket to each other through us. No HTTP runs here.
+//!
+//! ```text
+//!   Open ──worker drains, server-to-client bytes end with a whole frame──> Closing
+//!     Close 1001 goes to the client; its own Close goes on to the server as any frame does, the
+//!     server answers and ends, and so do we: each side has seen an orderly close.
+//!   Open, Closing ──both directions ended, a socket broke, or a deadline──> over, one log line
+//! ```
+//!
+//! The bytes are not changed and not copied. A [`Cursor`] per direction follows the frames in
+//! them, which costs a few bytes of state and is what limits, metrics and an orderly close need.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use tidewire_runtime::conn::{Conn, Upgraded};
+use tidewire_runtime::connections::Signal;
+use tidewire_runtime::deadline::{Tick, ticks};
+use tidewire_runtime::pump::{Pump, PumpError};
+use tidewire_runtime::socket::Socket;
+use tidewire_wire::ws::close::{CloseCode, encode_close};
+use tidewire_wire::ws::cursor::Cursor;
+
+use crate::access_log::WebSocketRecord;
+use crate::backend::Lease;
+use crate::end::{End, Party, Reason};
+use crate::endpoint::Passed;
+use crate::service::EdgeShard;
+use crate::timeout::Timeouts;
+
+/// A client's WebSocket and a server's, joined.
+pub struct Tunnel {
+    client: Conn,
+    server: Socket,
+    /// From the client to the server.
+    up: Flow,
+    /// From the server to the client.
+    down: Flow,
+    stage: Stage,
+    /// When something last passed.
+    active: Tick,
+    /// Who sent the first Close frame, or ended its direction first without one.
+    first: Option<Party>,
+    lease: Lease,
+    shard: Rc<EdgeShard>,
+    record: Option<Box<WebSocketRecord>>,
+}
+
+impl Tunnel {
+    /// Joins `upgraded` with the server's socket. What either side has sent already, the client
+    /// behind its handshake and the server behind its 101, goes first.
+    pub fn new(
+        upgraded: Upgraded,
+        server: Socket,
+        server_leftover: Bytes,
+        lease: Lease,
+        shard: Rc<EdgeShard>,
+        record: Box<WebSocketRecord>,
+    ) -> Self {
+        let active = upgraded.conn.watch.now();
+        shard.metrics.routes[record.route()].open.add(1);
+        let tunnel = Self {
+            client: upgraded.conn,
+            server,
+            up: Flow::with_leftover(upgraded.leftover),
+            down: Flow::with_leftover(server_leftover),
+            stage: Stage::Open,
+            active,
+            first: None,
+            lease,
+            shard,
+            record: Some(record),
+        };
+        tunnel.rearm();
+        tunnel
+    }
+
+    fn timeouts(&self) -> &Timeouts {
+        &self.lease.backend().timeouts
+    }
+
+    /// Moves what can be moved. Ready when the tunnel is over.
+    fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let before = (self.up.pump.bytes(), self.down.pump.bytes());
+        let up = self.up.poll(cx, &mut self.client.socket, &mut self.server);
+        let down = self.down.poll(cx, &mut self.server, &mut self.client.socket);
+        self.note(before);
+        if let Poll::Ready(Err(error)) = up {
+            return Poll::Ready(self.broken(Party::Client, Party::Server, &error));
+        }
+        if let Poll::Ready(Err(error)) = down {
+            return Poll::Ready(self.broken(Party::Server, Party::Client, &error));
+        }
+        if self.up.pump.is_ended() && self.down.pump.is_ended() {
+            return Poll::Ready(self.over());
+        }
+        Poll::Pending
+    }
+
+    /// Takes note of what has passed: for the idle deadline, the counters, and who ended it.
+    fn note(&mut self, (up, down): (u64, u64)) {
+        let (up, down) = (self.up.pump.bytes() - up, self.down.pump.bytes() - down);
+        if up + down > 0 {
+            self.active = self.client.watch.now();
+            let route = &self.shard.metrics.routes[self.route()];
+            route.bytes[0].add(up);
+            route.bytes[1].add(down);
+            route.messages[0].add(self.up.take_new_messages());
+            route.messages[1].add(self.down.take_new_messages());
+        }
+        let was_half_closed = self.is_half_closed();
+        if self.first.is_none() {
+            self.first = if self.up.is_ending() {
+                Some(Party::Client)
+            } else if self.down.is_ending() {
+                Some(Party::Server)
+            } else {
+                None
+            };
+        }
+        if !was_half_closed && self.is_half_closed()
+            || self.up.pump.is_ended() != self.down.pump.is_ended()
+        {
+            self.rearm();
+        }
+    }
+
+    fn is_half_closed(&self) -> bool {
+        self.up.pump.has_source_ended() || self.down.pump.has_source_ended()
+    }
+
+    /// What the next deadline is for, and when.
+    fn deadline(&self) -> (Tick, Reason) {
+        let timeouts = self.timeouts();
+        let (timeout, reason) = if self.stage == Stage::Closing {
+            (timeouts.client_fin, Reason::Drain)
+        } else if self.up.pump.has_source_ended() {
+            (timeouts.client_fin, Reason::ClientFinTimeout)
+        } else if self.down.pump.has_source_ended() {
+            (timeouts.server_fin, Reason::ServerFinTimeout)
+        } else {
+            (timeouts.tunnel, Reason::TunnelTimeout)
+        };
+        (self.active.saturating_add(ticks(timeout.0)), reason)
+    }
+
+    fn rearm(&self) {
+        self.client.watch.expire_at(self.deadline().0);
+    }
+
+    fn poll_signals(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        while let Poll::Ready(signal) = self.client.watch.poll_signal(cx) {
+            match signal {
+                Signal::Stop => return Poll::Ready(End::by(Party::Edge, Reason::Drain)),
+                Signal::Drain if self.stage == Stage::Open => self.stage = Stage::Draining,
+                Signal::Drain => {}
+                Signal::Expired => {
+                    let (at, reason) = self.deadline();
+                    if at <= self.client.watch.now() {
+                        return Poll::Ready(End::by(Party::Edge, reason));
+                    }
+                    self.client.watch.expire_at(at);
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Sends the client our Close as soon as what it has been given ends with a whole frame.
+    fn try_close(&mut self) -> Result<(), End> {
+        if self.down.has_close() || self.up.has_close() {
+            // They are about it already.
+            self.stage = Stage::Closing;
+        } else if self.down.cursor.is_lost() {
+            return Err(End::by(Party::Edge, Reason::Drain));
+        } else if self.down.is_at_boundary() {
+            let mut frame = BytesMut::new();
+            encode_close(CloseCode::GOING_AWAY, "", None, &mut frame);
+            if self.down.pump.finish_with(&self.client.socket, &frame).is_err() {
+                return Err(End::by(Party::Client, Reason::Broken));
+            }
+            self.first = Some(Party::Edge);
+            self.stage = Stage::Closing;
+        } else {
+            return Ok(());
+        }
+        self.active = self.client.watch.now();
+        self.rearm();
+        Ok(())
+    }
+
+    /// Whose connection broke: the pump knows which socket, the direction knows whose it is.
+    fn broken(&self, source: Party, sink: Party, error: &PumpError) -> End {
+        let party = match error {
+            PumpError::Source(_) => source,
+            PumpError::Sink(_) => sink,
+        };
+        // Who closes in good order and is gone before the other's last bytes has not broken off.
+        match self.first {
+            Some(first) if self.up.has_close() || self.down.has_close() => self.closed(first),
+            _ => End::by(party, Reason::Broken),
+        }
+    }
+
+    fn over(&self) -> End {
+        match self.first {
+            Some(first) => self.closed(first),
+            None => End::by(Party::Edge, Reason::Internal),
+        }
+    }
+
+    fn closed(&self, first: Party) -> End {
+        let code = match first {
+            Party::Client => self.up.cursor.close_code(),
+            Party::Server => self.down.cursor.close_code(),
+            Party::Edge => return End::by(first, Reason::Drain).with_code(Some(1001)),
+        };
+        let reason = if code.is_some() { Reason::Close } else { Reason::Eof };
+        End::by(first, reason).with_code(code)
+    }
+
+    /// Tells the server that its client is gone, when nothing else has, and logs the end.
+    fn finish(&mut self, end: End) {
+        let code = CloseCode::GOING_AWAY;
+        if !self.up.has_close() && self.up.is_at_boundary() && end.by != Party::Server {
+            let mut frame = BytesMut::new();
+            let mask = fastrand::u32(..).to_ne_bytes();
+            encode_close(code, "", Some(mask), &mut frame);
+            let _ = self.server.try_write(&frame);
+        }
+        if end.by == Party::Edge
+            && end.reason != Reason::Drain
+            && !self.down.has_close()
+            && self.down.is_at_boundary()
+        {
+            let mut frame = BytesMut::new();
+            encode_close(code, end.reason.as_str(), None, &mut frame);
+            let _ = self.client.socket.try_write(&frame);
+        }
+        self.log(end);
+    }
+
+    fn log(&mut self, end: End) {
+        let Some(record) = self.record.take() else { return };
+        self.shard.metrics.routes[record.route()].open.sub(1);
+        let passed = Passed {
+            bytes_in: self.up.pump.bytes(),
+            bytes_out: self.down.pump.bytes(),
+            messages_in: self.up.cursor.messages(),
+            messages_out: self.down.cursor.messages(),
+        };
+        self.shard.metrics.count_end(end);
+        record.log(&self.shard, Some(&self.lease.server().name), end, passed);
+    }
+
+    fn route(&self) -> usize {
+        self.record.as_ref().map_or(0, |record| record.route())
+    }
+}
+
+impl Future for Tunnel {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let end = match this.poll_move(cx) {
+            Poll::Ready(end) => Some(end),
+            Poll::Pending => match this.poll_signals(cx) {
+                Poll::Ready(end) => Some(end),
+                Poll::Pending if this.stage == Stage::Draining => match this.try_close() {
+                    Err(end) => Some(end),
+                    // The pump has another job now: let it register for it.
+                    Ok(()) if this.stage == Stage::Closing => match this.poll_move(cx) {
+                        Poll::Ready(end) => Some(end),
+                        Poll::Pending => None,
+                    },
+                    Ok(()) => None,
+                },
+                Poll::Pending => None,
+            },
+        };
+        match end {
+            Some(end) => {
+                this.finish(end);
+                Poll::Ready(())
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    /// The runtime ended under it, or a fault of ours did: it is logged all the same.
+    fn drop(&mut self) {
+        if self.record.is_some() {
+            let reason =
+                if self.client.watch.is_draining() { Reason::Drain } else { Reason::Internal };
+            self.log(End::by(Party::Edge, reason));
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Waiting for a frame boundary to send our Close at.
+    Draining,
+    Closing,
+}
+
+/// One direction: its bytes and its frames.
+struct Flow {
+    pump: Pump,
+    cursor: Cursor,
+    counted: u64,
+}
+
+impl Flow {
+    fn with_leftover(leftover: Bytes) -> Self {
+        let mut cursor = Cursor::new();
+        cursor.advance(&leftover);
+        Self { pump: Pump::with_leftover(leftover), cursor, counted: 0 }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Socket,
+        sink: &mut Socket,
+    ) -> Poll<Result<(), PumpError>> {
+        if self.pump.is_ended() {
+            return Poll::Ready(Ok(()));
+        }
+        let cursor = &mut self.cursor;
+        self.pump.poll(cx, source, sink, |bytes| cursor.advance(bytes))
+    }
+
+    fn is_at_boundary(&self) -> bool {
+        !self.cursor.is_lost() && self.cursor.is_at_boundary() && !self.pump.is_backed_up()
+    }
+
+    fn has_close(&self) -> bool {
+        self.cursor.has_close()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.has_close() || self.pump.has_source_ended()
+    }
+
+    fn take_new_messages(&mut self) -> u64 {
+        let messages = self.cursor.messages();
+        messages - std::mem::replace(&mut self.counted, messages)
+    }
+}
