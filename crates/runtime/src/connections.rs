@@ -69,6 +69,12 @@ impl Watch {
         self.worker.is_draining()
     }
 
+    /// Begins anew for the connection's next owner: no deadline, and told of a drain again.
+    pub fn renew(&self) {
+        self.expire_never();
+        self.place.told_drain.set(false);
+    }
+
     /// What the worker has to say, or pending, with the task registered to hear it.
     pub fn poll_signal(&self, cx: &mut Context<'_>) -> Poll<Signal> {
         if self.worker.is_stopping() {

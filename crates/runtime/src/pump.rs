@@ -2,7 +2,7 @@
 //! buffer.
 //!
 //! ```text
-//!   Open ──source ended──> Ending ──backlog written, FIN sent──> Ended
+//!   Open ──source ended──> Ending ──backlog written──> Ended: the owner tells the sink, or closes
 //!    └──fill (a last frame of ours)──> Discarding: what the source still says is dropped
 //! ```
 //!
@@ -46,12 +46,12 @@ impl Pump {
         self.bytes
     }
 
-    /// Whether the source has ended and the sink knows it.
+    /// Whether the source has ended and the sink has all that it said.
     pub fn is_ended(&self) -> bool {
         self.flow == Flow::Ended
     }
 
-    /// Whether the source has ended, even if the sink has not heard of it.
+    /// Whether the source has ended, even if the sink has not taken all that it said.
     pub fn has_source_ended(&self) -> bool {
         matches!(self.flow, Flow::Ending | Flow::Ended)
     }
@@ -61,7 +61,9 @@ impl Pump {
         !self.backlog.is_empty()
     }
 
-    /// Moves bytes until a socket makes it wait (pending) or the source's end has been passed on.
+    /// Moves bytes until a socket makes it wait (pending) or the source has ended and all it said
+    /// is written (ready). The sink is not shut down: whoever owns both knows whether it is closed
+    /// in the same breath, which saves the call.
     /// `observe` sees every byte once, in order, before it is written.
     pub fn poll(
         &mut self,
@@ -74,10 +76,7 @@ impl Pump {
             ready!(self.poll_backlog(cx, sink))?;
             match self.flow {
                 Flow::Ended => return Poll::Ready(Ok(())),
-                Flow::Ending => {
-                    self.flow = Flow::Ended;
-                    return Poll::Ready(sink.shutdown_write().map_err(PumpError::Sink));
-                }
+                Flow::Ending => self.flow = Flow::Ended,
                 Flow::Open | Flow::Discarding => {
                     ready!(self.poll_move(cx, source, sink, &mut observe))?;
                 }

@@ -139,8 +139,15 @@ impl Worker {
 /// The running workers of a node.
 #[derive(Debug)]
 pub struct Workers {
-    threads: Vec<(Sender<Order>, JoinHandle<()>)>,
+    threads: Vec<JoinHandle<()>>,
+    drainer: Drainer,
     metrics: Vec<Arc<WorkerMetrics>>,
+}
+
+/// Ends the workers of a node, from any thread.
+#[derive(Clone, Debug)]
+pub struct Drainer {
+    workers: Vec<Sender<Order>>,
 }
 
 impl Workers {
@@ -155,24 +162,24 @@ impl Workers {
         let loads = Arc::new(Loads::new(count));
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mailbox::mailbox(MAILBOX_ORDERS)).unzip();
-        let mut sockets = listener::per_worker(listeners, count);
-        let mut workers = Self { threads: Vec::new(), metrics: Vec::new() };
-        for (index, orders) in receivers.into_iter().enumerate() {
-            let metrics = Arc::new(WorkerMetrics::default());
+        let mut workers = Self {
+            threads: Vec::with_capacity(count),
+            drainer: Drainer { workers: senders.clone() },
+            metrics: (0..count).map(|_| Arc::default()).collect(),
+        };
+        let sockets = listener::per_worker(listeners, count);
+        for (index, (orders, sockets)) in receivers.into_iter().zip(sockets).enumerate() {
             let start = Start {
                 index,
-                sockets: sockets.remove(0),
+                sockets,
                 orders,
                 peers: senders.clone(),
                 loads: Arc::clone(&loads),
-                metrics: Arc::clone(&metrics),
+                metrics: Arc::clone(&workers.metrics[index]),
                 build: Arc::clone(build),
             };
-            let thread = std::thread::Builder::new()
-                .name(format!("{name}-{index}"))
-                .spawn(move || start.run())?;
-            workers.threads.push((senders[index].clone(), thread));
-            workers.metrics.push(metrics);
+            let thread = std::thread::Builder::new().name(format!("{name}-{index}"));
+            workers.threads.push(thread.spawn(move || start.run())?);
         }
         Ok(workers)
     }
@@ -181,6 +188,21 @@ impl Workers {
         &self.metrics
     }
 
+    pub fn drainer(&self) -> Drainer {
+        self.drainer.clone()
+    }
+
+    /// Waits until every worker has ended, which a [`Drainer`] asks for.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                warn!("a worker ended by a panic");
+            }
+        }
+    }
+}
+
+impl Drainer {
     /// Stops accepting, asks every connection to finish, and ends what is left after `deadline`.
     pub fn drain(&self, deadline: Duration) {
         self.order(|| Order::Drain(deadline));
@@ -192,19 +214,9 @@ impl Workers {
     }
 
     fn order(&self, order: impl Fn() -> Order) {
-        for (sender, _) in &self.threads {
-            if sender.send(order()).is_err() {
+        for worker in &self.workers {
+            if worker.send(order()).is_err() {
                 debug!("a worker has ended already");
-            }
-        }
-    }
-
-    /// Waits until every worker has ended, which [`Workers::drain`] or [`Workers::stop`] asks for.
-    pub fn join(self) {
-        for (sender, thread) in self.threads {
-            drop(sender);
-            if thread.join().is_err() {
-                warn!("a worker ended by a panic");
             }
         }
     }
