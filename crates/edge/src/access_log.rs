@@ -49,7 +49,7 @@ impl Record {
     }
 
     /// The line of a plain request, or of a handshake that did not become a WebSocket.
-    pub fn log(&self, shard: &EdgeShard, bytes_out: u64) {
+    pub fn log(&self, shard: &EdgeShard, body_bytes: u64) {
         if !shard.edge.is_logging_requests {
             return;
         }
@@ -59,13 +59,13 @@ impl Record {
             client = %self.peer,
             listener = shard.edge.listener_name(self.listener),
             route = shard.edge.route_name(self.route),
-            server = self.server.as_deref().unwrap_or("-"),
+            server = self.server.as_deref(),
             method = %self.method,
             host,
             path,
             status = self.status,
-            fault = self.fault.unwrap_or("-"),
-            bytes_out,
+            fault = self.fault,
+            body_bytes,
             duration_ms = self.begun.elapsed().as_millis() as u64,
             "request"
         );
@@ -115,12 +115,12 @@ impl WebSocketRecord {
             client = %self.peer,
             listener = shard.edge.listener_name(self.listener.into()),
             route = shard.edge.route_name(Some(self.route.into())),
-            server = server.unwrap_or("-"),
+            server,
             host,
             path,
             by = end.by.as_str(),
             reason = end.reason.as_str(),
-            code = end.code.unwrap_or(0),
+            code = end.code,
             phase = Phase::Tunnel.as_str(),
             bytes_in = passed.bytes_in,
             bytes_out = passed.bytes_out,

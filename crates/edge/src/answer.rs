@@ -135,11 +135,16 @@ impl HttpBody for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().content {
+        let this = self.get_mut();
+        let frame = match &mut this.content {
             Content::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Content::Server(body) => Pin::new(&mut **body).poll_frame(cx),
             Content::File(body) => Pin::new(&mut **body).poll_frame(cx).map_err(BodyError::File),
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(over)) = (&frame, &mut this.over) {
+            over.count(frame.data_ref().map_or(0, Bytes::len));
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

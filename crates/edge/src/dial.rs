@@ -15,9 +15,15 @@ use crate::server::Server;
 /// Connects to a server of `backend`; when that fails, to the next one, as often as the backend's
 /// `retries` allow.
 pub async fn dial(backend: &Arc<Backend>) -> Result<(Lease, Socket), Fault> {
+    dial_first(backend.lease(&[]).await?).await
+}
+
+/// As [`dial`], beginning with a server that has been chosen already.
+pub async fn dial_first(lease: Lease) -> Result<(Lease, Socket), Fault> {
+    let backend = Arc::clone(lease.backend());
+    let mut lease = lease;
     let mut tried = Vec::new();
     loop {
-        let lease = backend.lease(&tried).await?;
         let fault = match dial_leased(&lease).await {
             Ok(socket) => return Ok((lease, socket)),
             Err(fault) => fault,
@@ -31,11 +37,14 @@ pub async fn dial(backend: &Arc<Backend>) -> Result<(Lease, Socket), Fault> {
             tokio::time::sleep(SAME_SERVER_PAUSE).await;
         }
         tried.push(lease.index());
+        // Given back first: with `maxconn` 1, it could be the last place there is.
+        drop(lease);
+        lease = backend.lease(&tried).await?;
     }
 }
 
 /// Connects to the server of `lease`, within the `connect` timeout.
-pub async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
+async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
     let server = lease.server();
     let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connect(server)).await;
     let fault = match connected {

@@ -76,7 +76,9 @@ reasons! {
     ClientFinTimeout = "client_fin_timeout",
     /// The server had ended its direction, and the rest took too long (`server_fin`).
     ServerFinTimeout = "server_fin_timeout",
-    /// It did not answer a ping, or said nothing for too long.
+    /// It said no message for too long, though it answers pings.
+    IdleTimeout = "idle_timeout",
+    /// It did not answer a ping.
     PingTimeout = "ping_timeout",
     /// The process drains.
     Drain = "drain",

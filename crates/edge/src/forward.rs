@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::answer::BodyError;
 use crate::backend::{Backend, Lease};
-use crate::dial::{dial, dial_leased};
+use crate::dial::dial_first;
 use crate::fault::Fault;
 use crate::http_io::{HttpIo, Meter};
 use crate::service::EdgeShard;
@@ -31,40 +31,53 @@ pub struct Forwarded {
 }
 
 /// Sends `request` (its head rebuilt already) to a server of `backend`.
+///
+/// A connection that was kept may have been closed by its server in the same moment. Then the
+/// request goes out again on a new one, if nothing of it was sent, or if it may be sent twice
+/// (RFC 9110, section 9.2.2).
 pub async fn forward(
     shard: &Rc<EdgeShard>,
     backend: &Arc<Backend>,
     request: Request<ClientBody>,
 ) -> Result<Forwarded, Fault> {
     let lease = backend.lease(&[]).await?;
-    let key = (backend.index, lease.index());
-    if let Some(sender) = shard.pool.take(key).await {
-        match exchange(shard, lease, sender, request).await {
-            Err(Failed::Unsent(request)) => return forward_anew(shard, backend, *request).await,
-            Err(Failed::Fault(fault)) => return Err(fault),
-            Ok(forwarded) => return Ok(forwarded),
+    let Some(sender) = shard.pool.take((backend.index, lease.index())).await else {
+        return forward_anew(shard, lease, request).await;
+    };
+    let again = repeatable(&request);
+    match (exchange(shard, lease, sender, request).await, again) {
+        (Ok(forwarded), _) => Ok(forwarded),
+        (Err(Failed::Unsent(request)), _) => {
+            forward_anew(shard, backend.lease(&[]).await?, *request).await
         }
-    }
-    match dial_leased(&lease).await {
-        Ok(socket) => {
-            let sender = open(shard, socket).await?;
-            exchange(shard, lease, sender, request).await.map_err(Failed::into_fault)
+        (Err(Failed::Fault(Fault::ServerClosed)), Some(request)) => {
+            forward_anew(shard, backend.lease(&[]).await?, request).await
         }
-        // The next server, then.
-        Err(_) if backend.retries > 0 => forward_anew(shard, backend, request).await,
-        Err(fault) => Err(fault),
+        (Err(Failed::Fault(fault)), _) => Err(fault),
     }
 }
 
-/// As [`forward`], on a connection of its own: nothing of the request has reached a server.
+/// Sends `request` on a connection of its own: nothing of it has reached a server.
 async fn forward_anew(
     shard: &Rc<EdgeShard>,
-    backend: &Arc<Backend>,
+    lease: Lease,
     request: Request<ClientBody>,
 ) -> Result<Forwarded, Fault> {
-    let (lease, socket) = dial(backend).await?;
+    let (lease, socket) = dial_first(lease).await?;
     let sender = open(shard, socket).await?;
     exchange(shard, lease, sender, request).await.map_err(Failed::into_fault)
+}
+
+/// A copy of a request that does no harm when it is carried out twice.
+fn repeatable(request: &Request<ClientBody>) -> Option<Request<ClientBody>> {
+    if !request.method().is_idempotent() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(ClientBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
 }
 
 /// Begins HTTP on a connection to a server; hyper's half of it gets a task.
@@ -203,13 +216,18 @@ impl Drop for ServerBody {
 /// A client's body on its way to a server.
 #[derive(Debug)]
 pub struct ClientBody {
-    incoming: Incoming,
+    /// `None` is empty.
+    incoming: Option<Incoming>,
     wait: Wait,
 }
 
 impl ClientBody {
     pub fn new(incoming: Incoming, timeout: Duration) -> Self {
-        Self { incoming, wait: Wait::new(timeout) }
+        Self { incoming: Some(incoming), wait: Wait::new(timeout) }
+    }
+
+    fn empty() -> Self {
+        Self { incoming: None, wait: Wait::new(Duration::ZERO) }
     }
 }
 
@@ -222,7 +240,8 @@ impl HttpBody for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 this.wait.restart();
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
@@ -235,11 +254,11 @@ impl HttpBody for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
 

@@ -45,8 +45,8 @@ pub struct HeaderMatcher {
 #[derive(Debug)]
 pub enum Target {
     Backend(Arc<Backend>),
-    /// The endpoint of this index on each worker; its name is for the log.
-    Endpoint(usize, String),
+    /// The endpoint of this index on each worker.
+    Endpoint(usize),
     Static(StaticFiles),
     Redirect(RedirectConfig),
     Respond(RespondConfig),
@@ -117,7 +117,7 @@ mod tests {
             websocket: None,
         };
         edit(&mut matcher);
-        let target = Target::Endpoint(0, name.into());
+        let target = Target::Endpoint(0);
         Route { name: name.into(), matcher, target }
     }
 

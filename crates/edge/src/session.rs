@@ -69,7 +69,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
                 Signal::Stop => return Poll::Ready(Outcome::Ended(Party::Edge, Reason::Drain)),
                 Signal::Drain => {
                     Pin::new(&mut http).graceful_shutdown();
-                    if session.stage.get() != Stage::Answering {
+                    if session.is_idle() {
                         return Poll::Ready(Outcome::Ended(Party::Edge, Reason::Drain));
                     }
                 }
@@ -89,6 +89,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
     match session.handover.take() {
         Some(handover) if matches!(outcome, Outcome::Over(Ok(()))) => {
             let session = Rc::into_inner(session).expect("hyper was the only other owner");
+            session.watch.renew();
             let conn = Conn { socket, watch: session.watch, peer, local };
             handover.start(&session.shard, Upgraded { conn, leftover: parts.read_buf });
         }
@@ -130,7 +131,6 @@ impl Session {
         self.stage.set(Stage::Answering);
         self.requests.set(self.requests.get() + 1);
         self.watch.expire_after(self.client_timeout());
-        let sent_before = self.meter.bytes_out();
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
         let response = match check_head(&parts) {
@@ -142,7 +142,7 @@ impl Session {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return response; // The WebSocket gets the line.
         }
-        let over = Over { session: self, record, sent_before };
+        let over = Over { session: self, record, body_bytes: 0 };
         response.map(|body| body.before(over))
     }
 
@@ -165,8 +165,8 @@ impl Session {
                 files.answer(&parts.method, &parts.uri, &parts.headers).await
             }
             (_, Classified::Refused(refusal)) => answer::refusal(refusal),
-            (Target::Endpoint(..), Classified::NotWebSocket) => answer::upgrade_required(),
-            (Target::Endpoint(endpoint, _), Classified::WebSocket(offer)) => {
+            (Target::Endpoint(_), Classified::NotWebSocket) => answer::upgrade_required(),
+            (Target::Endpoint(endpoint), Classified::WebSocket(offer)) => {
                 self.admit(*endpoint, index, &captures, &offer, record).await
             }
             (Target::Backend(backend), Classified::NotWebSocket) => {
@@ -268,6 +268,11 @@ impl Session {
         }
     }
 
+    /// Whether no request is being read or answered.
+    fn is_idle(&self) -> bool {
+        self.stage.get() != Stage::Answering && self.meter.heard().is_none()
+    }
+
     fn client_timeout(&self) -> Tick {
         ticks(self.shard.edge.timeouts.client.0)
     }
@@ -356,13 +361,19 @@ impl Session {
 pub struct Over {
     session: Rc<Session>,
     record: Record,
-    sent_before: u64,
+    body_bytes: u64,
+}
+
+impl Over {
+    /// Takes note of bytes of the body that are on their way.
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.body_bytes += bytes as u64;
+    }
 }
 
 impl Drop for Over {
     fn drop(&mut self) {
-        let sent = self.session.meter.bytes_out() - self.sent_before;
-        self.record.log(&self.session.shard, sent);
+        self.record.log(&self.session.shard, self.body_bytes);
         self.session.answered();
     }
 }

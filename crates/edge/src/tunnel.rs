@@ -94,10 +94,25 @@ impl Tunnel {
         if let Poll::Ready(Err(error)) = down {
             return Poll::Ready(self.broken(Party::Server, Party::Client, &error));
         }
-        if self.up.pump.is_ended() && self.down.pump.is_ended() {
+        if self.is_over() {
             return Poll::Ready(self.over());
         }
+        // The other direction may go on: half-closed is a state that peers rely on.
+        if self.up.ends_now() && self.server.shutdown_write().is_err() {
+            return Poll::Ready(End::by(Party::Server, Reason::Broken));
+        }
+        if self.down.ends_now() && self.client.socket.shutdown_write().is_err() {
+            return Poll::Ready(End::by(Party::Client, Reason::Broken));
+        }
         Poll::Pending
+    }
+
+    /// Whether nothing can follow: both directions have ended, or both have had their Close and
+    /// the server, who is to end the connection first (RFC 6455, section 7.1.1), has.
+    fn is_over(&self) -> bool {
+        let is_closed = self.up.has_close() && self.down.has_close();
+        self.down.pump.is_ended()
+            && (self.up.pump.is_ended() || is_closed && !self.up.pump.is_backed_up())
     }
 
     /// Takes note of what has passed: for the idle deadline, the counters, and who ended it.
@@ -111,7 +126,6 @@ impl Tunnel {
             route.messages[0].add(self.up.take_new_messages());
             route.messages[1].add(self.down.take_new_messages());
         }
-        let was_half_closed = self.is_half_closed();
         if self.first.is_none() {
             self.first = if self.up.is_ending() {
                 Some(Party::Client)
@@ -121,15 +135,10 @@ impl Tunnel {
                 None
             };
         }
-        if !was_half_closed && self.is_half_closed()
-            || self.up.pump.is_ended() != self.down.pump.is_ended()
-        {
+        // A half-closed tunnel has less time than an open one.
+        if self.up.pump.has_source_ended() != self.down.pump.has_source_ended() {
             self.rearm();
         }
-    }
-
-    fn is_half_closed(&self) -> bool {
-        self.up.pump.has_source_ended() || self.down.pump.has_source_ended()
     }
 
     /// What the next deadline is for, and when.
@@ -316,13 +325,15 @@ struct Flow {
     pump: Pump,
     cursor: Cursor,
     counted: u64,
+    /// Whether the sink has been told that this direction has ended.
+    is_told: bool,
 }
 
 impl Flow {
     fn with_leftover(leftover: Bytes) -> Self {
         let mut cursor = Cursor::new();
         cursor.advance(&leftover);
-        Self { pump: Pump::with_leftover(leftover), cursor, counted: 0 }
+        Self { pump: Pump::with_leftover(leftover), cursor, counted: 0, is_told: false }
     }
 
     fn poll(
@@ -336,6 +347,11 @@ impl Flow {
         }
         let cursor = &mut self.cursor;
         self.pump.poll(cx, source, sink, |bytes| cursor.advance(bytes))
+    }
+
+    /// Whether the direction has ended and the sink is to be told; true once.
+    fn ends_now(&mut self) -> bool {
+        self.pump.is_ended() && !std::mem::replace(&mut self.is_told, true)
     }
 
     fn is_at_boundary(&self) -> bool {
