@@ -9,6 +9,8 @@ use std::cell::RefCell;
 
 use bytes::{Buf, Bytes};
 
+use crate::allocator::note_burst;
+
 /// Size of the scratch buffer, and so the most that one read can return.
 ///
 /// 64 KiB: a 16 KiB message with its header is read at once, and bulk transfers need few calls.
@@ -31,6 +33,7 @@ impl Backlog {
     pub fn fill(&mut self, bytes: &[u8]) {
         debug_assert!(self.0.is_none(), "a backlog is filled only when it is empty");
         if !bytes.is_empty() {
+            note_burst();
             self.0 = Some(Box::new(Bytes::copy_from_slice(bytes)));
         }
     }

@@ -5,6 +5,7 @@
 //! Between threads there are bounded [`mailbox`]es and immutable snapshots, and no locks on a hot
 //! path. What only Linux has stays inside this crate, behind a portable path.
 
+pub mod allocator;
 pub mod buffer;
 pub mod conn;
 pub mod connections;

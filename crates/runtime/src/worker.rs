@@ -19,6 +19,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
+use crate::allocator::{Giveback, note_burst};
 use crate::conn::Conn;
 use crate::connections::{Connections, Watch};
 use crate::deadline::{TICK, Tick};
@@ -48,6 +49,7 @@ pub struct Worker {
     ticker: Notify,
     /// Wakes whoever waits for the last connection to leave.
     empty: Notify,
+    giveback: Giveback,
     loads: Arc<Loads>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -82,6 +84,7 @@ impl Worker {
             self.read_clock();
             self.ticker.notify_one();
         }
+        note_burst();
         self.metrics.connections.add(1);
         self.connections.borrow_mut().enter(Rc::clone(self))
     }
@@ -118,7 +121,7 @@ impl Worker {
         loop {
             let is_idle = {
                 let connections = self.connections.borrow();
-                connections.len() == 0 && !connections.has_deadlines()
+                connections.len() == 0 && !connections.has_deadlines() && !self.giveback.is_due()
             };
             if is_idle {
                 self.ticker.notified().await;
@@ -126,6 +129,7 @@ impl Worker {
             tokio::time::sleep(TICK).await;
             self.read_clock();
             self.connections.borrow_mut().expire(self.now());
+            self.giveback.tick();
         }
     }
 
@@ -296,6 +300,7 @@ impl Start {
             connections: RefCell::default(),
             ticker: Notify::new(),
             empty: Notify::new(),
+            giveback: Giveback::default(),
             loads: self.loads,
             metrics: self.metrics,
         });
