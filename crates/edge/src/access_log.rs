@@ -24,7 +24,7 @@ pub struct Record {
     /// Its route, `None` before one was found.
     pub route: Option<usize>,
     method: http::Method,
-    /// Host, a space, path without query: a query may carry a token.
+    /// Host, a space, path without query: a query may carry a token. A path has no space.
     host_path: Box<str>,
     pub server: Option<String>,
     /// What went wrong on our side of the answer.
@@ -84,7 +84,7 @@ impl Record {
     }
 
     fn host_and_path(&self) -> (&str, &str) {
-        self.host_path.split_once(' ').unwrap_or(("-", &self.host_path))
+        self.host_path.rsplit_once(' ').unwrap_or(("-", &self.host_path))
     }
 }
 
@@ -109,7 +109,7 @@ impl WebSocketRecord {
         if !shard.edge.is_logging_requests {
             return;
         }
-        let (host, path) = self.host_path.split_once(' ').unwrap_or(("-", &self.host_path));
+        let (host, path) = self.host_path.rsplit_once(' ').unwrap_or(("-", &self.host_path));
         info!(
             target: "access",
             client = %self.peer,

@@ -24,6 +24,7 @@ pub mod forward;
 pub mod health;
 pub mod host;
 pub mod http_io;
+pub mod hygiene;
 pub mod metrics;
 pub mod onward;
 pub mod path;

@@ -18,7 +18,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tidewire_runtime::buffer::with_scratch;
 use tidewire_runtime::conn::{Conn, Upgraded};
@@ -36,6 +36,7 @@ use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
 use crate::forward::{ClientBody, forward};
 use crate::http_io::{HttpIo, Meter};
+use crate::hygiene;
 use crate::onward;
 use crate::path::Captures;
 use crate::route::{self, Asked, Target};
@@ -133,8 +134,8 @@ impl Session {
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
-        let response = match check_head(&parts) {
-            Err(response) => *response,
+        let response = match hygiene::check(&parts) {
+            Err(unfit) => close_after(answer::text(unfit.status(), unfit)),
             Ok(()) => self.route(&mut record, parts, body).await,
         };
         record.status = response.status().as_u16();
@@ -436,23 +437,6 @@ impl Future for Answer {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx).map(Ok)
     }
-}
-
-/// What hyper leaves open and no request may have.
-fn check_head(parts: &Parts) -> Result<(), Box<Response<Body>>> {
-    let refuse = |status, detail| Err(Box::new(close_after(answer::text(status, detail))));
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return refuse(StatusCode::BAD_REQUEST, "more than one Host"),
-        (None, None) if parts.version == Version::HTTP_11 => {
-            return refuse(StatusCode::BAD_REQUEST, "no Host");
-        }
-        _ => {}
-    }
-    if parts.method == Method::CONNECT {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served");
-    }
-    Ok(())
 }
 
 /// Has the connection end with this answer.

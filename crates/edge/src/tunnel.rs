@@ -1,9 +1,10 @@
 //! Two sockets that speak WebSocket to each other through us. No HTTP runs here.
 //!
 //! ```text
-//!   Open ──worker drains, server-to-client bytes end with a whole frame──> Closing
+//!   Open ──worker drains, server-to-client bytes cut at the end of a frame──> Closing
 //!     Close 1001 goes to the client; its own Close goes on to the server as any frame does, the
 //!     server answers and ends, and so do we: each side has seen an orderly close.
+//!   Open ──both sides have said their Close──> Closing, for the rest of which there is a deadline
 //!   Open, Closing ──both directions ended, a socket broke, or a deadline──> over, one log line
 //! ```
 //!
@@ -85,8 +86,10 @@ impl Tunnel {
     /// Moves what can be moved. Ready when the tunnel is over.
     fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let before = (self.up.pump.bytes(), self.down.pump.bytes());
-        let up = self.up.poll(cx, &mut self.client.socket, &mut self.server);
-        let down = self.down.poll(cx, &mut self.server, &mut self.client.socket);
+        let (client, server) = (&mut self.client.socket, &mut self.server);
+        let up = self.up.poll(cx, client, server, Extent::All);
+        let extent = if self.stage == Stage::Draining { Extent::ToBoundary } else { Extent::All };
+        let down = self.down.poll(cx, server, client, extent);
         self.note(before);
         if let Poll::Ready(Err(error)) = up {
             return Poll::Ready(self.broken(Party::Client, Party::Server, &error));
@@ -107,19 +110,30 @@ impl Tunnel {
         Poll::Pending
     }
 
-    /// Whether nothing can follow: both directions have ended, or both have had their Close and
-    /// the server, who is to end the connection first (RFC 6455, section 7.1.1), has.
+    /// Whether nothing can follow: both directions have ended; or both have had their Close and
+    /// the server, who is to end the connection first (RFC 6455, section 7.1.1), has; or the client
+    /// has our Close and is gone.
     fn is_over(&self) -> bool {
-        let is_closed = self.up.has_close() && self.down.has_close();
-        self.down.pump.is_ended()
-            && (self.up.pump.is_ended() || is_closed && !self.up.pump.is_backed_up())
+        if !self.down.pump.is_ended() {
+            let has_ours = self.first == Some(Party::Edge) && !self.down.pump.is_backed_up();
+            return has_ours && self.up.pump.is_ended();
+        }
+        self.up.pump.is_ended() || self.is_closed() && !self.up.pump.is_backed_up()
+    }
+
+    /// Whether both sides have said their Close; ours is as good as the server's.
+    fn is_closed(&self) -> bool {
+        self.up.has_close() && (self.down.has_close() || self.first == Some(Party::Edge))
     }
 
     /// Takes note of what has passed: for the idle deadline, the counters, and who ended it.
     fn note(&mut self, (up, down): (u64, u64)) {
         let (up, down) = (self.up.pump.bytes() - up, self.down.pump.bytes() - down);
         if up + down > 0 {
-            self.active = self.client.watch.now();
+            // Once it closes, what still passes buys no more time.
+            if self.stage != Stage::Closing {
+                self.active = self.client.watch.now();
+            }
             let route = &self.shard.metrics.routes[self.route()];
             route.bytes[0].add(up);
             route.bytes[1].add(down);
@@ -135,25 +149,30 @@ impl Tunnel {
                 None
             };
         }
+        if self.stage != Stage::Closing && self.is_closed() {
+            self.stage = Stage::Closing;
+            self.rearm();
+        }
         // A half-closed tunnel has less time than an open one.
         if self.up.pump.has_source_ended() != self.down.pump.has_source_ended() {
             self.rearm();
         }
     }
 
-    /// What the next deadline is for, and when.
-    fn deadline(&self) -> (Tick, Reason) {
+    /// When the next deadline is, and which end it would be.
+    fn deadline(&self) -> (Tick, End) {
         let timeouts = self.timeouts();
-        let (timeout, reason) = if self.stage == Stage::Closing {
-            (timeouts.client_fin, Reason::Drain)
+        let by_edge = |reason| End::by(Party::Edge, reason);
+        let (timeout, end) = if self.stage == Stage::Closing {
+            (timeouts.client_fin, self.over())
         } else if self.up.pump.has_source_ended() {
-            (timeouts.client_fin, Reason::ClientFinTimeout)
+            (timeouts.client_fin, by_edge(Reason::ClientFinTimeout))
         } else if self.down.pump.has_source_ended() {
-            (timeouts.server_fin, Reason::ServerFinTimeout)
+            (timeouts.server_fin, by_edge(Reason::ServerFinTimeout))
         } else {
-            (timeouts.tunnel, Reason::TunnelTimeout)
+            (timeouts.tunnel, by_edge(Reason::TunnelTimeout))
         };
-        (self.active.saturating_add(ticks(timeout.0)), reason)
+        (self.active.saturating_add(ticks(timeout.0)), end)
     }
 
     fn rearm(&self) {
@@ -167,9 +186,9 @@ impl Tunnel {
                 Signal::Drain if self.stage == Stage::Open => self.stage = Stage::Draining,
                 Signal::Drain => {}
                 Signal::Expired => {
-                    let (at, reason) = self.deadline();
+                    let (at, end) = self.deadline();
                     if at <= self.client.watch.now() {
-                        return Poll::Ready(End::by(Party::Edge, reason));
+                        return Poll::Ready(end);
                     }
                     self.client.watch.expire_at(at);
                 }
@@ -320,6 +339,15 @@ enum Stage {
     Closing,
 }
 
+/// How far a direction goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    All,
+    /// To the end of the frame that it is in. What is read of a stream without pauses hardly ever
+    /// ends there by itself.
+    ToBoundary,
+}
+
 /// One direction: its bytes and its frames.
 struct Flow {
     pump: Pump,
@@ -341,12 +369,20 @@ impl Flow {
         cx: &mut Context<'_>,
         source: &mut Socket,
         sink: &mut Socket,
+        extent: Extent,
     ) -> Poll<Result<(), PumpError>> {
         if self.pump.is_ended() {
             return Poll::Ready(Ok(()));
         }
         let cursor = &mut self.cursor;
-        self.pump.poll(cx, source, sink, |bytes| cursor.advance(bytes))
+        self.pump.poll(cx, source, sink, |bytes| match extent {
+            Extent::ToBoundary if cursor.is_at_boundary() => 0,
+            Extent::ToBoundary => cursor.advance_frame(bytes),
+            Extent::All => {
+                cursor.advance(bytes);
+                bytes.len()
+            }
+        })
     }
 
     /// Whether the direction has ended and the sink is to be told; true once.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   Open ──source ended──> Ending ──backlog written──> Ended: the owner tells the sink, or closes
-//!    └──fill (a last frame of ours)──> Discarding: what the source still says is dropped
+//!    └──cut by the observer, or finish_with──> Discarding: what the source still says is dropped
 //! ```
 //!
 //! While the sink takes all it is given, nothing is copied and nothing is held. When it does not,
@@ -64,13 +64,14 @@ impl Pump {
     /// Moves bytes until a socket makes it wait (pending) or the source has ended and all it said
     /// is written (ready). The sink is not shut down: whoever owns both knows whether it is closed
     /// in the same breath, which saves the call.
-    /// `observe` sees every byte once, in order, before it is written.
+    /// `observe` sees every byte once, in order, before it is written, and says how many of them
+    /// are; fewer than there are cut this direction off for good.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Socket,
         sink: &mut Socket,
-        mut observe: impl FnMut(&[u8]),
+        mut observe: impl FnMut(&[u8]) -> usize,
     ) -> Poll<Result<(), PumpError>> {
         loop {
             ready!(self.poll_backlog(cx, sink))?;
@@ -116,7 +117,7 @@ impl Pump {
         cx: &mut Context<'_>,
         source: &mut Socket,
         sink: &mut Socket,
-        observe: &mut impl FnMut(&[u8]),
+        observe: &mut impl FnMut(&[u8]) -> usize,
     ) -> Poll<Result<(), PumpError>> {
         with_scratch(|scratch| {
             let length = ready!(source.poll_read(cx, scratch)).map_err(PumpError::Source)?;
@@ -125,13 +126,16 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             self.bytes += length as u64;
-            let bytes = &scratch[..length];
             if self.flow == Flow::Discarding {
                 return Poll::Ready(Ok(()));
             }
-            observe(bytes);
+            let passing = observe(&scratch[..length]);
+            if passing < length {
+                self.flow = Flow::Discarding;
+            }
+            let bytes = &scratch[..passing];
             let mut written = 0;
-            while written < length {
+            while written < passing {
                 match sink.poll_write(cx, &bytes[written..]) {
                     Poll::Ready(Ok(more)) => written += more,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Sink(error))),
