@@ -1,0 +1,23 @@
+//! What tests of the real program need: the program and other real servers as child processes,
+//! clients that see every byte, and servers that are named for what they do wrong.
+//!
+//! All of it blocks, so that a test reads from top to bottom. Every wait is for an event and has a
+//! deadline; every child is stopped by its handle when the test drops it.
+
+pub mod article;
+pub mod backend;
+pub mod browser;
+pub mod child;
+pub mod deadline;
+pub mod haproxy;
+pub mod http;
+pub mod node_app;
+pub mod peer;
+pub mod port;
+pub mod python;
+pub mod redis;
+pub mod script;
+pub mod skip;
+pub mod store;
+pub mod tidewire;
+pub mod websocket;

@@ -1,0 +1,196 @@
+//! The program itself, as a person or a service manager runs it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::child::{Child, Ended, Signal};
+use crate::deadline::until;
+use crate::http::{Response, get};
+use crate::store;
+
+/// A running `tidewire`.
+#[derive(Debug)]
+pub struct Tidewire {
+    pub child: Child,
+    /// Where clients connect.
+    address: SocketAddr,
+    admin: SocketAddr,
+    _directory: Option<TempDir>,
+}
+
+/// The program, with arguments to come. `TIDEWIRE_BIN` names another build of it.
+pub fn command() -> Command {
+    let built = store::profile_dir().join("tidewire");
+    let program = std::env::var_os("TIDEWIRE_BIN").map_or(built, PathBuf::from);
+    let mut command = Command::new(program);
+    command.env_remove("TIDEWIRE_LOG").env_remove("TIDEWIRE_BROKER");
+    command
+}
+
+/// The configuration of an edge before these servers, named `server1` and so on, with `more`
+/// behind it.
+pub fn edge(servers: &[SocketAddr], more: &str) -> String {
+    let server = |(index, address): (usize, &SocketAddr)| {
+        format!("  {{ name = \"server{}\", address = \"{address}\" }},\n", index + 1)
+    };
+    let servers: String = servers.iter().enumerate().map(server).collect();
+    format!(
+        r#"
+[[listen]]
+name = "public"
+bind = "127.0.0.1:0"
+
+[[route]]
+backend = "nodes"
+
+[[backend]]
+name = "nodes"
+server = [
+{servers}]
+{more}"#
+    )
+}
+
+/// The configuration of a hub node whose topics are at `/ws/{topic}`, with `more` of its `[hub]`.
+pub fn hub(name: &str, hub: &str) -> String {
+    format!(
+        r#"
+[[listen]]
+name = "node"
+bind = "127.0.0.1:0"
+
+[hub]
+node = "{name}"
+{hub}
+
+[[route]]
+path = "/ws/{{topic}}"
+hub = {{ topic = "{{topic}}", reply = "Received: {{message}}" }}
+"#
+    )
+}
+
+impl Tidewire {
+    /// Runs a configuration, and waits until it serves. It gets an admin listener if it has none.
+    #[track_caller]
+    pub fn run(config: &str) -> Self {
+        Self::run_by(command(), config)
+    }
+
+    /// As [`Tidewire::run`], by a command that takes its arguments, such as one that sets limits.
+    #[track_caller]
+    pub fn run_by(mut command: Command, config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("tidewire.toml");
+        let admin = "\n[admin]\nbind = \"127.0.0.1:0\"\n";
+        let admin = if config.contains("[admin]") { "" } else { admin };
+        fs::write(&file, format!("{config}{admin}")).expect("a directory can be written to");
+        command.arg("run").arg("-c").arg(&file);
+        let mut child = Child::spawn(command);
+        let admin = child.line("the admin listener is there", |line| {
+            line.contains("/healthz").then(|| address_in(line))?
+        });
+        let address = child.line("a listener is there", |line| {
+            line.contains("listening").then(|| address_in(line))?
+        });
+        Self { child, address, admin, _directory: Some(directory) }
+    }
+
+    /// Runs `tidewire up` on a port that the system chooses, and waits until it serves.
+    #[track_caller]
+    pub fn up(arguments: &[&str]) -> Self {
+        Self::up_by(command(), arguments)
+    }
+
+    /// As [`Tidewire::up`], by a command that takes its arguments.
+    #[track_caller]
+    pub fn up_by(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(["up", "--listen", "127.0.0.1:0"]).args(arguments);
+        let mut child = Child::spawn(command);
+        let address = child.line("it says where the page is", |line| {
+            line.trim().strip_prefix("page").and_then(address_in)
+        });
+        let admin = child.line("it says where metrics are", |line| {
+            line.trim().strip_prefix("metrics").and_then(address_in)
+        });
+        Self { child, address, admin, _directory: None }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The answer of its `/readyz`.
+    #[track_caller]
+    pub fn readiness(&self) -> Response {
+        get(self.admin, "/readyz")
+    }
+
+    /// Waits until it says that clients can be sent to it.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        until("it is ready", || (self.readiness().status == 200).then_some(()));
+    }
+
+    /// The sum of a metric over those of its lines that have all of `labels`, such as
+    /// `server="a"`.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = get(self.admin, "/metrics").expect(200).text();
+        let value = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, with) = series.split_once('{').unwrap_or((series, ""));
+            let fits = found == name && labels.iter().all(|label| with.contains(label));
+            fits.then(|| value.parse::<f64>().expect("a value is a number"))
+        };
+        let values: Vec<f64> = text.lines().filter_map(value).collect();
+        assert!(!values.is_empty(), "no {name} with {labels:?} in\n{text}");
+        values.iter().sum()
+    }
+
+    /// The first line of the log, now or later, that has all of `parts`.
+    #[track_caller]
+    pub fn log_line(&mut self, parts: &[&str]) -> String {
+        self.child.line(&format!("a line with {parts:?}"), |line| {
+            parts.iter().all(|part| line.contains(part)).then(|| line.to_owned())
+        })
+    }
+
+    /// Asks it to end, as Ctrl-C does.
+    #[track_caller]
+    pub fn interrupt(&self) {
+        self.child.signal(Signal::INT);
+    }
+
+    /// Asks it to end, as a service manager does.
+    #[track_caller]
+    pub fn terminate(&self) {
+        self.child.signal(Signal::TERM);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(self) -> Ended {
+        self.child.wait()
+    }
+
+    /// The processor time that it uses while `time` passes.
+    pub fn cpu_time_during(&self, time: Duration) -> Duration {
+        let before = self.child.cpu_time();
+        std::thread::sleep(time);
+        self.child.cpu_time() - before
+    }
+}
+
+/// The first `127.0.0.1:PORT` in a line.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("127.0.0.1:")?;
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    format!("127.0.0.1:{port}").parse().ok()
+}

@@ -1,0 +1,347 @@
+//! The metrics of all nodes of the process, read from the workers' counters when scraped.
+//!
+//! To add one: a line in [`Exposition::encode`] beside its siblings, and one in docs/metrics.md.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use tidewire_edge::end::{Party, Reason};
+use tidewire_edge::metrics::RouteMetrics;
+use tidewire_edge::server::Server;
+use tidewire_hub::hub::Hub;
+use tidewire_hub::metrics::HubMetrics;
+use tidewire_runtime::metrics::WorkerMetrics;
+
+use crate::node::NodeView;
+
+#[derive(Debug)]
+pub struct Exposition {
+    pub nodes: Vec<Arc<NodeView>>,
+}
+
+impl Collector for Exposition {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut out = Out { encoder };
+        self.runtime(&mut out)?;
+        self.routes(&mut out)?;
+        self.ends(&mut out)?;
+        self.servers(&mut out)?;
+        self.hubs(&mut out)
+    }
+}
+
+impl Exposition {
+    fn runtime(&self, out: &mut Out<'_>) -> fmt::Result {
+        let per_worker = |read: fn(&WorkerMetrics) -> u64| {
+            let nodes = self.nodes.iter();
+            nodes.flat_map(move |node| {
+                node.worker_metrics.iter().enumerate().map(move |(index, metrics)| {
+                    let labels = vec![("node", node.name.clone()), ("worker", index.to_string())];
+                    (labels, read(metrics))
+                })
+            })
+        };
+        out.counter(
+            "runtime_accepted",
+            "Connections accepted",
+            per_worker(|it| it.accepted.value()),
+        )?;
+        out.counter(
+            "runtime_handed_on",
+            "Fresh connections handed on to a less loaded worker",
+            per_worker(|it| it.handed_on.value()),
+        )?;
+        out.counter(
+            "runtime_accept_pauses",
+            "Times that accepting paused for want of open files",
+            per_worker(|it| it.accept_pauses.value()),
+        )?;
+        out.gauge(
+            "runtime_connections",
+            "Client connections open now",
+            per_worker(|it| it.connections.value()),
+        )
+    }
+
+    fn routes(&self, out: &mut Out<'_>) -> fmt::Result {
+        const DIRECTIONS: [&str; 2] = ["from_client", "to_client"];
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate();
+        let responses = classes.flat_map(|(index, class)| {
+            self.per_route(("class", class), move |it| it.responses[index].value())
+        });
+        out.counter(
+            "edge_responses",
+            "Answers by class of status; a 101 opens a WebSocket",
+            responses,
+        )?;
+        let unrouted = self.nodes.iter().map(|node| {
+            let sum = node.edge_metrics.iter().map(|it| it.unrouted.value()).sum();
+            (vec![("node", node.name.clone())], sum)
+        });
+        out.counter("edge_unrouted", "Requests that no route took", unrouted)?;
+        let open = self.per_route(("", ""), |it| it.open.value());
+        out.gauge("edge_websockets", "WebSockets open now", open)?;
+        let messages = DIRECTIONS.into_iter().enumerate().flat_map(|(index, direction)| {
+            self.per_route(("direction", direction), move |it| it.messages[index].value())
+        });
+        out.counter("edge_tunnel_messages", "Messages through tunnels", messages)?;
+        let bytes = DIRECTIONS.into_iter().enumerate().flat_map(|(index, direction)| {
+            self.per_route(("direction", direction), move |it| it.bytes[index].value())
+        });
+        out.counter("edge_tunnel_bytes", "Bytes of frames through tunnels", bytes)
+    }
+
+    /// A value of every route, summed over the workers.
+    fn per_route<'a>(
+        &'a self,
+        label: (&'static str, &'static str),
+        read: impl Fn(&RouteMetrics) -> u64 + Copy + 'a,
+    ) -> impl Iterator<Item = (Labels, u64)> + 'a {
+        self.nodes.iter().flat_map(move |node| {
+            node.edge.routes.iter().enumerate().map(move |(index, route)| {
+                let sum = node.edge_metrics.iter().map(|it| read(&it.routes[index])).sum();
+                let mut labels = vec![("node", node.name.clone()), ("route", route.name.clone())];
+                if !label.0.is_empty() {
+                    labels.push((label.0, label.1.to_owned()));
+                }
+                (labels, sum)
+            })
+        })
+    }
+
+    fn ends(&self, out: &mut Out<'_>) -> fmt::Result {
+        let all = Party::ALL
+            .into_iter()
+            .flat_map(|by| Reason::ALL.iter().map(move |&reason| (by, reason)));
+        let ends = all.flat_map(|(by, reason)| {
+            self.nodes.iter().filter_map(move |node| {
+                let sum: u64 = node.edge_metrics.iter().map(|it| it.ends(by, reason).value()).sum();
+                let labels = vec![
+                    ("node", node.name.clone()),
+                    ("by", by.as_str().to_owned()),
+                    ("reason", reason.as_str().to_owned()),
+                ];
+                (sum > 0).then_some((labels, sum))
+            })
+        });
+        out.counter("edge_ends", "Ends of client connections, by who ended them and why", ends)
+    }
+
+    fn servers(&self, out: &mut Out<'_>) -> fmt::Result {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        out.gauge(
+            "edge_server_up",
+            "Whether the server is up",
+            self.per_server(|it| it.is_up().into()),
+        )?;
+        out.gauge(
+            "edge_server_connections",
+            "Requests and tunnels that the server carries now",
+            self.per_server(Server::current),
+        )?;
+        out.counter(
+            "edge_server_leases",
+            "Requests and tunnels given to the server",
+            self.per_server(|it| load(&it.counts.leases)),
+        )?;
+        out.counter(
+            "edge_server_connect_errors",
+            "Connections to the server that could not be established",
+            self.per_server(|it| load(&it.counts.connect_errors)),
+        )?;
+        out.counter(
+            "edge_server_response_errors",
+            "Answers of the server that were none, or not HTTP, or no valid 101",
+            self.per_server(|it| load(&it.counts.response_errors)),
+        )?;
+        out.counter(
+            "edge_server_check_failures",
+            "Health checks of the server that failed",
+            self.per_server(|it| load(&it.counts.check_failures)),
+        )?;
+        out.counter(
+            "edge_server_downs",
+            "Times the server went from up to down",
+            self.per_server(|it| load(&it.counts.check_downs)),
+        )?;
+        let queued = self.nodes.iter().flat_map(|node| {
+            node.edge.backends.iter().map(|backend| {
+                let labels = vec![("node", node.name.clone()), ("backend", backend.name.clone())];
+                (labels, u64::from(backend.queued()))
+            })
+        });
+        out.gauge("edge_backend_queue", "Clients that wait for a server with room", queued)
+    }
+
+    fn per_server<'a>(
+        &'a self,
+        read: impl Fn(&Server) -> u64 + Copy + 'a,
+    ) -> impl Iterator<Item = (Labels, u64)> + 'a {
+        self.nodes.iter().flat_map(move |node| {
+            node.edge.backends.iter().flat_map(move |backend| {
+                backend.servers.iter().map(move |server| {
+                    let labels = vec![
+                        ("node", node.name.clone()),
+                        ("backend", backend.name.clone()),
+                        ("server", server.name.clone()),
+                    ];
+                    (labels, read(server))
+                })
+            })
+        })
+    }
+
+    fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.gauge("hub_clients", "Clients of the hub", self.per_shard(|it| it.clients.value()))?;
+        out.gauge(
+            "hub_topics",
+            "Topics that have clients, by worker",
+            self.per_shard(|it| it.topics.value()),
+        )?;
+        out.counter(
+            "hub_messages_in",
+            "Messages that clients sent",
+            self.per_shard(|it| it.messages_in.value()),
+        )?;
+        out.counter(
+            "hub_messages_out",
+            "Messages handed to clients, one for each message and client",
+            self.per_shard(|it| it.messages_out.value()),
+        )?;
+        out.counter(
+            "hub_bytes_in",
+            "Bytes read from clients",
+            self.per_shard(|it| it.bytes_in.value()),
+        )?;
+        out.counter(
+            "hub_bytes_out",
+            "Bytes written to clients",
+            self.per_shard(|it| it.bytes_out.value()),
+        )?;
+        out.counter("hub_writes", "Writes to clients", self.per_shard(|it| it.writes.value()))?;
+        out.counter(
+            "hub_slow_closes",
+            "Clients closed because their queue was full",
+            self.per_shard(|it| it.slow_closes.value()),
+        )?;
+        out.counter(
+            "hub_degraded_admissions",
+            "Clients admitted before the broker had confirmed their topic",
+            self.per_shard(|it| it.degraded_admissions.value()),
+        )?;
+        out.counter(
+            "hub_publish_refused",
+            "Messages refused because the queue towards the broker was full",
+            self.per_shard(|it| it.publish_refused.value()),
+        )?;
+        out.counter(
+            "hub_publish_undelivered",
+            "Messages that did not, or may not have, come further than their node",
+            self.per_shard(|it| it.publish_undelivered.value()),
+        )?;
+        out.counter(
+            "hub_panics",
+            "Faults of ours that ended one client",
+            self.per_shard(|it| it.panics.value()),
+        )?;
+        self.brokers(out)
+    }
+
+    fn brokers(&self, out: &mut Out<'_>) -> fmt::Result {
+        out.gauge(
+            "hub_broker_connected",
+            "Whether the broker is there",
+            self.per_hub(|hub| hub.state().broker.is_connected().into()),
+        )?;
+        out.counter(
+            "hub_broker_connects",
+            "Connections made to the broker",
+            self.per_hub(|hub| hub.broker_metrics().connects.value()),
+        )?;
+        out.counter(
+            "hub_broker_published",
+            "Publications that the broker has taken",
+            self.per_hub(|hub| hub.broker_metrics().published.value()),
+        )?;
+        out.counter(
+            "hub_broker_received",
+            "Publications that came from the broker",
+            self.per_hub(|hub| hub.broker_metrics().received.value()),
+        )?;
+        out.counter(
+            "hub_broker_unknown",
+            "Publications under way when the connection broke",
+            self.per_hub(|hub| hub.broker_metrics().unknown.value()),
+        )?;
+        out.counter(
+            "hub_broker_node_only",
+            "Publications delivered within the node only, as the broker was away",
+            self.per_hub(|hub| hub.broker_metrics().node_only.value()),
+        )?;
+        out.counter(
+            "hub_broker_foreign",
+            "What came from the broker and was not a publication of Tidewire",
+            self.per_hub(|hub| hub.broker_metrics().foreign.value()),
+        )?;
+        out.counter(
+            "hub_dropped",
+            "Publications that a worker's clients missed, as the worker's queue was full",
+            self.per_hub(|hub| hub.link_metrics().dropped.load(Ordering::Relaxed)),
+        )
+    }
+
+    fn per_hub<'a>(
+        &'a self,
+        read: impl Fn(&Hub) -> u64 + 'a,
+    ) -> impl Iterator<Item = (Labels, u64)> + 'a {
+        self.nodes.iter().filter_map(move |node| {
+            Some((vec![("node", node.name.clone())], read(node.hub.as_deref()?)))
+        })
+    }
+
+    /// A value of every hub, summed over its shards.
+    fn per_shard<'a>(
+        &'a self,
+        read: impl Fn(&HubMetrics) -> u64 + Copy + 'a,
+    ) -> impl Iterator<Item = (Labels, u64)> + 'a {
+        self.per_hub(move |hub| hub.metrics().iter().map(|shard| read(shard)).sum())
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+struct Out<'e> {
+    encoder: DescriptorEncoder<'e>,
+}
+
+impl Out<'_> {
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (Labels, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (Labels, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Where clients connect.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::one_or_many::OneOrMany;
+
+/// Addresses on which clients are accepted alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Its name, by which routes refer to it; unique.
+    pub name: String,
+    /// One address or a list of them: `0.0.0.0:80` is every IPv4 address of the machine, `[::]:80`
+    /// every IPv6 address. Port 0 is a port that the system chooses.
+    pub bind: OneOrMany<BindAddress>,
+}
+
+/// An address of this machine, with its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BindAddress(pub SocketAddr);
+
+/// What is wrong with a written address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BindAddressError {
+    #[error("`{0}` has no address; write \"0.0.0.0:{1}\" for IPv4, \"[::]:{1}\" for IPv6, or both")]
+    NoHost(String, u16),
+    #[error("`{0}` has no port; write it with one, such as \"{1}:80\"")]
+    NoPort(String, String),
+    #[error("`{0}` is a name; write an address of this machine, such as \"127.0.0.1:8080\"")]
+    Name(String),
+    #[error("`{0}` is not an address and a port; write such as \"0.0.0.0:80\" or \"[::]:80\"")]
+    NotAddress(String),
+}
+
+impl FromStr for BindAddress {
+    type Err = BindAddressError;
+
+    fn from_str(text: &str) -> Result<Self, BindAddressError> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self(address));
+        }
+        let own = || text.to_owned();
+        if let Ok(address) = text.trim_matches(['[', ']']).parse::<std::net::IpAddr>() {
+            let host = SocketAddr::new(address, 0).to_string();
+            let host = host.strip_suffix(":0").unwrap_or(&host).to_owned();
+            return Err(BindAddressError::NoPort(own(), host));
+        }
+        let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        Err(match split {
+            Some(("" | "*", port)) => BindAddressError::NoHost(own(), port),
+            Some((host, _)) if host.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                BindAddressError::Name(own())
+            }
+            _ => BindAddressError::NotAddress(own()),
+        })
+    }
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for BindAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BindAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for BindAddress {
+    fn schema_name() -> Cow<'static, str> {
+        "BindAddress".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": ":[0-9]+$",
+            "description": "An address of this machine and a port, such as 0.0.0.0:80 or [::]:80."
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let parsed = text.parse::<BindAddress>();
+        let said = parsed.map_or_else(|error| error.to_string(), |address| address.to_string());
+        assert!(said.contains(expected), "{text}: {said}");
+    }
+
+    #[test]
+    fn addresses_have_a_port() {
+        check("0.0.0.0:80", "0.0.0.0:80");
+        check("[::]:80", "[::]:80");
+        check("127.0.0.1:0", "127.0.0.1:0");
+    }
+
+    #[test]
+    fn what_is_not_an_address_is_told_apart() {
+        check(":80", "write \"0.0.0.0:80\" for IPv4");
+        check("*:80", "write \"0.0.0.0:80\" for IPv4");
+        check("10.0.0.1", "such as \"10.0.0.1:80\"");
+        check("::1", "such as \"[::1]:80\"");
+        check("[::1]", "such as \"[::1]:80\"");
+        check("localhost:80", "is a name");
+        check("80", "is not an address");
+        check("", "is not an address");
+        check("0.0.0.0:99999", "is not an address");
+    }
+}

@@ -1,0 +1,53 @@
+//! Which requests go where.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tidewire_edge::host::HostPattern;
+use tidewire_edge::path::PathPattern;
+use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
+use tidewire_edge::static_files::StaticConfig;
+use tidewire_hub::route::TopicRoute;
+
+use super::one_or_many::OneOrMany;
+
+/// Takes the requests that match all that is set in it, and has exactly one target: `backend`,
+/// `hub`, `static`, `redirect` or `respond`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Its name in logs and metrics; unique. Made of host and path when it is not set.
+    pub name: Option<String>,
+    /// The listeners whose requests it takes, by name; all of them when it is not set.
+    pub listen: Option<OneOrMany<String>>,
+    /// The hosts that it takes; every host when it is not set.
+    pub host: Option<OneOrMany<HostPattern>>,
+    /// The paths that it takes: literal segments, `{name}` for one segment, a final `*` for the
+    /// rest.
+    #[serde(default = "any_path")]
+    pub path: PathPattern,
+    /// Headers that a request must have, each with its exact value, or with `*` for any value.
+    #[serde(default)]
+    pub header: BTreeMap<String, String>,
+    /// Set to `true`, it takes only WebSocket handshakes; `false`, only other requests.
+    pub websocket: Option<bool>,
+    /// Target: the name of the backend whose servers answer.
+    pub backend: Option<String>,
+    /// Target: a topic of this node's hub. Needs `[hub]`.
+    pub hub: Option<TopicRoute>,
+    /// Target: files of a directory, or a page that is part of the program.
+    #[serde(rename = "static")]
+    pub static_files: Option<StaticConfig>,
+    /// Target: another place, to which the client is sent.
+    pub redirect: Option<RedirectConfig>,
+    /// Target: a fixed answer.
+    pub respond: Option<RespondConfig>,
+}
+
+/// The keys of a route that are targets.
+pub const TARGETS: [&str; 5] = ["backend", "hub", "static", "redirect", "respond"];
+
+fn any_path() -> PathPattern {
+    "/*".parse().expect("`/*` is a path pattern")
+}

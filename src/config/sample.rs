@@ -1,0 +1,109 @@
+//! A value for each key that has no default: what the starting file and the reference show, what
+//! messages suggest, and what stands in for one that is missing or wrong while the rest of a file
+//! is checked.
+
+use super::tree::{Node, Span, State, Step};
+
+/// The sample for the key at the end of `path`, as it is written.
+pub fn text(path: &[Step]) -> Option<&'static str> {
+    let keys: Vec<&str> = path.iter().filter_map(Step::key).collect();
+    let name = keys.join(".");
+    SAMPLES.iter().find(|(path, _)| *path == name).map(|(_, text)| *text)
+}
+
+/// The sample as a value that stands in for another at `span`.
+pub fn node(path: &[Step], span: Span) -> Option<Node> {
+    let line = format!("sample = {}", text(path)?);
+    let (tree, _) = Node::parse(&line);
+    let mut node = tree.entry("sample")?.node.clone();
+    node.span = span;
+    node.state = State::Replaced;
+    Some(node)
+}
+
+/// By the keys on the way, joined.
+const SAMPLES: &[(&str, &str)] = &[
+    ("workers", "4"),
+    ("listen.name", r#""public""#),
+    ("listen.bind", r#""0.0.0.0:8080""#),
+    ("route.name", r#""chat""#),
+    ("route.listen", r#""public""#),
+    ("route.host", r#"["example.com", "*.example.com"]"#),
+    ("route.header", r#"{ "X-Group" = "beta" }"#),
+    ("route.websocket", "true"),
+    ("route.backend", r#""nodes""#),
+    ("route.hub", r#"{ topic = "{topic}", reply = "Received: {message}" }"#),
+    ("route.hub.topic", r#""{topic}""#),
+    ("route.hub.reply", r#""Received: {message}""#),
+    ("route.static", r#"{ dir = "public" }"#),
+    ("route.static.dir", r#""public""#),
+    ("route.static.builtin", r#""demo""#),
+    ("route.redirect", r#"{ to = "https://{host}{path}{query}" }"#),
+    ("route.redirect.to", r#""https://{host}{path}{query}""#),
+    ("route.respond", r#"{ status = 404, body = "Nothing is here." }"#),
+    ("route.respond.status", "404"),
+    ("backend.name", r#""nodes""#),
+    ("backend.server", r#"[{ name = "server1", address = "10.0.0.2:3000" }]"#),
+    ("backend.server.name", r#""server1""#),
+    ("backend.server.address", r#""127.0.0.1:3000""#),
+    ("backend.server.check", "true"),
+    ("backend.check.host", r#""example.com""#),
+    ("backend.timeout.connect", r#""1s""#),
+    ("backend.timeout.server", r#""1m""#),
+    ("backend.timeout.tunnel", r#""12h""#),
+    ("backend.timeout.queue", r#""1s""#),
+    ("backend.timeout.server_fin", r#""30s""#),
+    ("hub.node", r#""server1""#),
+    ("admin.bind", r#""127.0.0.1:9090""#),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::deserialize::{Fault, deserialize};
+    use crate::config::schema::{Kind, Schema, Shape};
+    use crate::config::tree::{Entry, Value};
+
+    /// Every key that has no default, by the way to it.
+    fn without_default(shape: Shape<'_>, path: &[Step], found: &mut Vec<Vec<Step>>) {
+        for (key, shape) in shape.properties() {
+            let mut path = [path, &[Step::Key(key.to_owned())]].concat();
+            let is_listed_above = shape.kind() == Kind::Table && path.len() == 1;
+            if shape.default().is_none() && !is_listed_above {
+                found.push(path.clone());
+            }
+            match shape.kind() {
+                Kind::Table => without_default(shape, &path, found),
+                Kind::Tables => {
+                    path.push(Step::Index(0));
+                    without_default(shape.element().unwrap(), &path, found);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_without_a_default_has_a_sample_that_its_type_takes() {
+        let schema = Schema::of_config();
+        let mut paths = Vec::new();
+        without_default(schema.root(), &[], &mut paths);
+        for path in paths {
+            let node = node(&path, 0..0).unwrap_or_else(|| panic!("add a sample for {path:?}"));
+            // The value alone in its tables: what else they lack is not the sample's fault.
+            let tree = path.iter().rev().fold(node, |node, step| {
+                let value = match step {
+                    Step::Index(_) => Value::List(vec![node]),
+                    Step::Key(key) => {
+                        Value::Table(vec![Entry { key: key.clone(), key_span: 0..0, node }])
+                    }
+                };
+                Node::new(0..0, value)
+            });
+            if let Err(refusal) = deserialize::<Config>(&tree) {
+                assert!(matches!(refusal.fault, Fault::MissingKey(_)), "{path:?}: {refusal:?}");
+            }
+        }
+    }
+}

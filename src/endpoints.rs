@@ -1,0 +1,88 @@
+//! Introduces the edge and the hub, who do not know each other: a hub route as an endpoint.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::StatusCode;
+use tidewire_edge::end::{End, Party, Reason};
+use tidewire_edge::endpoint::{self, AdmitFuture, Arrival, Ended, Endpoint, Passed, Refused};
+use tidewire_hub::admission::{Admission, Refusal};
+use tidewire_hub::close::{ClientEnd, Close};
+use tidewire_hub::route::TopicRoute;
+use tidewire_hub::shard::Shard;
+use tidewire_runtime::conn::Upgraded;
+use tidewire_wire::ws::close::CloseCode;
+
+/// A hub route on one worker.
+pub struct HubEndpoint {
+    pub shard: Rc<Shard>,
+    pub route: Arc<TopicRoute>,
+}
+
+impl Endpoint for HubEndpoint {
+    fn admit<'a>(&'a self, arrival: Arrival<'a>) -> AdmitFuture<'a> {
+        Box::pin(self.let_in(arrival))
+    }
+}
+
+impl HubEndpoint {
+    async fn let_in(&self, arrival: Arrival<'_>) -> Result<Box<dyn endpoint::Admission>, Refused> {
+        let captures = arrival.captures;
+        let capture =
+            |name: &str| Some(captures.iter().find(|(known, _)| known == name)?.1.as_str());
+        let topic = self.route.topic(capture).map_err(|error| Refused {
+            status: StatusCode::BAD_REQUEST,
+            detail: error.to_string(),
+        })?;
+        let route = Arc::clone(&self.route);
+        match self.shard.admit(topic, route, &arrival.subprotocols).await {
+            Ok(admission) => Ok(Box::new(HubAdmission(admission))),
+            Err(refusal @ (Refusal::Draining | Refusal::Busy)) => Err(Refused {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                detail: refusal.to_string(),
+            }),
+        }
+    }
+}
+
+struct HubAdmission(Admission);
+
+impl endpoint::Admission for HubAdmission {
+    fn subprotocol(&self) -> Option<&'static str> {
+        self.0.subprotocol()
+    }
+
+    fn start(self: Box<Self>, upgraded: Upgraded, ended: Ended) {
+        self.0.start(upgraded, Box::new(move |end| ended(reason(&end), passed(&end))));
+    }
+}
+
+/// A hub client's end in the words that all connections share.
+fn reason(end: &ClientEnd) -> End {
+    let (by, reason) = match end.close {
+        Close::Left(_) => (Party::Client, Reason::Close),
+        Close::Gone => (Party::Client, Reason::Eof),
+        Close::Broken(_) => (Party::Client, Reason::Broken),
+        Close::Violation(violation) if violation.close_code() == CloseCode::TOO_BIG => {
+            (Party::Client, Reason::TooBig)
+        }
+        Close::Violation(_) => (Party::Client, Reason::BadFrame),
+        Close::Slow => (Party::Client, Reason::Slow),
+        Close::Silent => (Party::Client, Reason::PingTimeout),
+        Close::Idle => (Party::Client, Reason::IdleTimeout),
+        Close::BrokerAway => (Party::Edge, Reason::BrokerAway),
+        Close::Drained | Close::Stopped => (Party::Edge, Reason::Drain),
+        Close::Panicked => (Party::Edge, Reason::Internal),
+    };
+    End::by(by, reason).with_code(end.code.map(|code| code.as_u16()))
+}
+
+fn passed(end: &ClientEnd) -> Passed {
+    let traffic = &end.traffic;
+    Passed {
+        bytes_in: traffic.bytes_in,
+        bytes_out: traffic.bytes_out,
+        messages_in: traffic.messages_in,
+        messages_out: traffic.messages_out,
+    }
+}

@@ -1,0 +1,220 @@
+//! A running node: workers that serve what a plan says, its hub, its probes.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tidewire_edge::backend::Backend;
+use tidewire_edge::endpoint::Endpoint;
+use tidewire_edge::health;
+use tidewire_edge::metrics::EdgeMetrics;
+use tidewire_edge::route::{Route, Target};
+use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
+use tidewire_edge::static_files::StaticFiles;
+use tidewire_hub::broker::BrokerState;
+use tidewire_hub::broker::memory::MemoryBroker;
+use tidewire_hub::hub::Hub;
+use tidewire_hub::route::TopicRoute;
+use tidewire_runtime::listener::Listener;
+use tidewire_runtime::metrics::WorkerMetrics;
+use tidewire_runtime::worker::{BuildService, Drainer, Service, Worker, Workers};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::endpoints::HubEndpoint;
+use crate::page;
+use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
+
+/// A running node.
+pub struct Node {
+    workers: Workers,
+    probes: Vec<JoinHandle<()>>,
+    drain_deadline: Duration,
+    /// The addresses of its listeners, with the ports that the system chose.
+    pub addresses: Vec<SocketAddr>,
+    pub view: Arc<NodeView>,
+}
+
+/// What of a node can be looked at from outside.
+#[derive(Debug)]
+pub struct NodeView {
+    pub name: String,
+    pub edge: Arc<Edge>,
+    /// By worker.
+    pub edge_metrics: Vec<Arc<EdgeMetrics>>,
+    /// By worker.
+    pub worker_metrics: Vec<Arc<WorkerMetrics>>,
+    pub hub: Option<Arc<Hub>>,
+    is_draining: AtomicBool,
+}
+
+impl Node {
+    /// Binds what the plan listens on and starts to serve. `memory` is the broker of hubs whose
+    /// plan says `memory`; nodes of one process that share it hear each other. `control` runs what
+    /// is rare.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub fn start(
+        name: &str,
+        plan: Plan,
+        memory: &MemoryBroker,
+        control: &Handle,
+    ) -> anyhow::Result<Self> {
+        let count = plan.workers.get();
+        let listeners = bind(&plan.listeners, count)?;
+        let addresses = listeners.iter().map(Listener::address).collect();
+        let drain_deadline = plan.drain_deadline.0;
+        let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
+        let (edge, topics) = assemble(plan);
+        let edge = Arc::new(edge);
+        let edge_metrics: Vec<_> =
+            (0..count).map(|_| Arc::new(EdgeMetrics::new(edge.routes.len()))).collect();
+        let build = Build {
+            edge: Arc::clone(&edge),
+            hub: hub.clone(),
+            topics,
+            metrics: edge_metrics.clone(),
+        };
+        let build: BuildService = Arc::new(move |worker| build.service(worker));
+        let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
+        let probes = health::watch::spawn(&edge.backends, control);
+        let view = Arc::new(NodeView {
+            name: name.to_owned(),
+            edge,
+            edge_metrics,
+            worker_metrics: workers.metrics().to_vec(),
+            hub,
+            is_draining: AtomicBool::new(false),
+        });
+        Ok(Self { workers, probes, drain_deadline, addresses, view })
+    }
+
+    pub fn drainer(&self) -> Drainer {
+        self.workers.drainer()
+    }
+
+    /// Stops accepting, lets every connection end in good order within the plan's deadline, and
+    /// returns when the node has ended.
+    pub fn drain(self, control: &Handle) {
+        self.view.is_draining.store(true, Ordering::Relaxed);
+        self.workers.drainer().drain(self.drain_deadline);
+        self.workers.join();
+        self.probes.iter().for_each(JoinHandle::abort);
+        if let Some(hub) = &self.view.hub {
+            control.block_on(hub.flush(FLUSH_TIME));
+        }
+    }
+}
+
+impl NodeView {
+    /// Why clients should not be sent here now; empty when they should.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.is_draining.load(Ordering::Relaxed) {
+            reasons.push(format!("{}: drains", self.name));
+        }
+        if let Some(hub) = &self.hub {
+            match hub.state().broker {
+                BrokerState::Connected => {}
+                BrokerState::Connecting => {
+                    reasons.push(format!("{}: connecting to the broker", self.name));
+                }
+                BrokerState::Away { since, why } => {
+                    let seconds = since.elapsed().as_secs();
+                    reasons.push(format!("{}: broker away for {seconds} s: {why}", self.name));
+                }
+            }
+        }
+        let down = self.edge.backends.iter().filter(|backend| !backend.has_up());
+        reasons.extend(
+            down.map(|backend| format!("{}: backend {}: no server is up", self.name, backend.name)),
+        );
+        reasons
+    }
+}
+
+fn bind(listeners: &[ListenerPlan], workers: usize) -> anyhow::Result<Vec<Listener>> {
+    let mut bound = Vec::new();
+    for (index, listener) in listeners.iter().enumerate() {
+        for &address in &listener.bind {
+            let socket = Listener::bind(index, address, workers).with_context(|| {
+                format!("listener `{}` cannot listen on {address}", listener.name)
+            })?;
+            bound.push(socket);
+        }
+    }
+    Ok(bound)
+}
+
+/// Turns a plan into the edge that serves it, and the topics of its hub routes, to which the edge's
+/// endpoints refer by index.
+fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
+    let backends: Vec<_> = plan
+        .backends
+        .iter()
+        .enumerate()
+        .map(|(index, backend)| Arc::new(Backend::new(index, &backend.config, &plan.timeouts)))
+        .collect();
+    let mut topics = Vec::new();
+    let routes = plan
+        .routes
+        .into_iter()
+        .map(|route| assemble_route(route, &backends, &mut topics))
+        .collect();
+    let edge = Edge {
+        listeners: plan.listeners.into_iter().map(|listener| listener.name).collect(),
+        routes,
+        backends,
+        timeouts: plan.timeouts,
+        is_logging_requests: plan.log.requests,
+    };
+    (edge, topics)
+}
+
+fn assemble_route(
+    route: RoutePlan,
+    backends: &[Arc<Backend>],
+    topics: &mut Vec<Arc<TopicRoute>>,
+) -> Route {
+    let target = match route.target {
+        TargetPlan::Backend(index) => Target::Backend(Arc::clone(&backends[index])),
+        TargetPlan::Hub(topic) => {
+            topics.push(Arc::new(topic));
+            Target::Endpoint(topics.len() - 1)
+        }
+        TargetPlan::Dir(dir) => Target::Static(StaticFiles::dir(&dir, &route.matcher.path)),
+        TargetPlan::Page(builtin) => Target::Static(StaticFiles::Page(page::builtin(builtin))),
+        TargetPlan::Redirect(redirect) => Target::Redirect(redirect),
+        TargetPlan::Respond(respond) => Target::Respond(respond),
+    };
+    Route { name: route.name, matcher: route.matcher, target }
+}
+
+/// What every worker builds its service from.
+struct Build {
+    edge: Arc<Edge>,
+    hub: Option<Arc<Hub>>,
+    topics: Vec<Arc<TopicRoute>>,
+    metrics: Vec<Arc<EdgeMetrics>>,
+}
+
+impl Build {
+    fn service(&self, worker: &Rc<Worker>) -> Rc<dyn Service> {
+        let shard = self.hub.as_ref().map(|hub| hub.shard(worker));
+        let endpoint = |route: &Arc<TopicRoute>| {
+            let shard = shard.clone().expect("a plan with a hub route has a hub");
+            Rc::new(HubEndpoint { shard, route: Arc::clone(route) }) as Rc<dyn Endpoint>
+        };
+        let endpoints = self.topics.iter().map(endpoint).collect();
+        let metrics = Arc::clone(&self.metrics[worker.index()]);
+        let edge = Arc::clone(&self.edge);
+        Rc::new(EdgeService(EdgeShard::new(edge, Rc::clone(worker), endpoints, metrics)))
+    }
+}
+
+/// How long the broker has to take the last messages when the node ends.
+const FLUSH_TIME: Duration = Duration::from_secs(2);

@@ -1,0 +1,140 @@
+//! Backends: that each has servers, that those can be told apart, and that probes make sense.
+
+use std::collections::{HashMap, HashSet};
+
+use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::health::{CheckConfig, ProbeKind};
+
+use super::Checks;
+use crate::config::Config;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::place::Place;
+
+impl<'c> Checks<'c> {
+    pub(super) fn backends(&mut self, config: &Config) {
+        let tables = self.place.key("backend");
+        let named = config.backend.iter().enumerate();
+        let names = named.map(|(i, it)| (it.name.as_str(), tables.index(i).key("name")));
+        self.names("backend", names);
+        for (index, backend) in config.backend.iter().enumerate() {
+            self.backend(backend, tables.index(index));
+        }
+        self.unused(config);
+    }
+
+    fn backend(&mut self, backend: &BackendConfig, place: Place<'c>) {
+        let servers = place.key("server");
+        if backend.server.is_empty() && servers.is_whole() && servers.is_given() {
+            let finding = Diagnostic::error("a backend has no server");
+            let expected = "expected such as { name = \"a\", address = \"10.0.0.2:3000\" }";
+            self.report(finding.at(servers.span(), expected));
+        }
+        self.servers(backend, servers);
+        let timeouts = [
+            ("connect", backend.timeout.connect),
+            ("server", backend.timeout.server),
+            ("tunnel", backend.timeout.tunnel),
+            ("queue", backend.timeout.queue),
+            ("server_fin", backend.timeout.server_fin),
+        ];
+        for (key, period) in timeouts {
+            period.into_iter().for_each(|it| self.period(key, it, place.key("timeout").key(key)));
+        }
+        self.check(backend, place.key("check"), servers);
+    }
+
+    fn servers(&mut self, backend: &BackendConfig, servers: Place<'c>) {
+        let listed = || backend.server.iter().enumerate();
+        self.names(
+            "server",
+            listed().map(|(i, it)| (it.name.as_str(), servers.index(i).key("name"))),
+        );
+        let mut known = HashMap::new();
+        for (index, server) in listed() {
+            let place = servers.index(index).key("address");
+            if !place.is_given() {
+                continue;
+            }
+            match known.get(&server.address.to_string()) {
+                Some(first) => self.same_address(place, *first),
+                None => drop(known.insert(server.address.to_string(), place)),
+            }
+        }
+        let is_idle = !backend.server.is_empty() && backend.server.iter().all(|it| it.weight == 0);
+        if is_idle && servers.is_whole() {
+            let finding = Diagnostic::error("every server has weight 0: none gets a client");
+            self.report(finding.at(servers.span(), "expected at least one with a weight"));
+        }
+    }
+
+    fn same_address(&mut self, place: Place<'_>, first: Place<'_>) {
+        let message = format!("two servers have the address `{}`", place.shown());
+        let finding = Diagnostic::warning(message).at(place.span(), "it gets two shares");
+        let finding = finding.also(first.span(), "the first one");
+        self.report(finding.help("a `weight` gives one server a greater share"));
+    }
+
+    fn check(&mut self, backend: &BackendConfig, place: Place<'_>, servers: Place<'_>) {
+        let check = &backend.check;
+        self.period("interval", check.interval, place.key("interval"));
+        self.period("timeout", check.timeout, place.key("timeout"));
+        self.check_request(check, place);
+        let is_used = backend.server.iter().any(|server| server.check);
+        if !is_used && place.is_given() && servers.is_whole() {
+            let finding = Diagnostic::warning("no server of this backend is checked");
+            let help = "set `check = true` in the servers that are to be probed";
+            self.report(finding.at(place.span(), "this says how").help(help));
+        }
+        if is_used && check.timeout > check.interval && place.is_whole() {
+            let finding = Diagnostic::warning("a probe may take longer than the time between two");
+            let timeout = place.key("timeout");
+            let at = if timeout.is_given() { timeout } else { place.key("interval") };
+            self.report(finding.at(at.span(), "`timeout` is longer than `interval`"));
+        }
+    }
+
+    /// What an http or websocket probe asks for.
+    fn check_request(&mut self, check: &CheckConfig, place: Place<'_>) {
+        let path = place.key("path");
+        let is_path = |it: &str| it.starts_with('/') && it.parse::<http::Uri>().is_ok();
+        if !is_path(&check.path) && path.is_given() {
+            let finding = Diagnostic::error(format!("`{}` is not a path", path.shown()));
+            self.report(finding.at(path.span(), "expected such as \"/health\""));
+        }
+        let host = place.key("host");
+        let is_host = |it: &String| it.parse::<http::uri::Authority>().is_ok() && !it.contains('@');
+        if check.host.as_ref().is_some_and(|host| !is_host(host)) && host.is_given() {
+            let finding = Diagnostic::error(format!("`{}` is not a host", host.shown()));
+            self.report(finding.at(host.span(), "expected such as \"example.com\""));
+        }
+        let of_http: &[&str] = match check.kind {
+            ProbeKind::Tcp => &["path", "host", "status"],
+            ProbeKind::Websocket => &["status"],
+            ProbeKind::Http => &[],
+        };
+        for key in of_http.iter().filter(|key| place.key(key).is_given() && place.is_whole()) {
+            let kind = if check.kind == ProbeKind::Tcp { "tcp" } else { "websocket" };
+            let finding = Diagnostic::warning(format!("a {kind} probe has no use for `{key}`"));
+            let help = "set `type = \"http\"` for a probe that asks for a path";
+            self.report(finding.at(place.key(key).key_span(), "not used").help(help));
+        }
+    }
+
+    /// Warns of backends that no route leads to.
+    fn unused(&mut self, config: &Config) {
+        let meant: HashSet<&str> =
+            config.route.iter().filter_map(|route| route.backend.as_deref()).collect();
+        let there: HashSet<&str> = config.backend.iter().map(|it| it.name.as_str()).collect();
+        // A route that is wrong was perhaps to lead to one of them.
+        if !self.place.key("route").is_whole() || !meant.is_subset(&there) {
+            return;
+        }
+        for (index, backend) in config.backend.iter().enumerate() {
+            let name = self.place.key("backend").index(index).key("name");
+            if name.is_given() && !meant.contains(backend.name.as_str()) {
+                let message = format!("no route leads to backend `{}`", name.shown());
+                self.report(Diagnostic::warning(message).at(name.span(), "nobody can reach it"));
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What a plan does, in a few lines.
+
+use std::fmt;
+
+use tidewire_edge::health::ProbeKind;
+
+use super::{BackendPlan, Plan, RoutePlan, TargetPlan};
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows();
+        let width = rows.iter().map(|row| row.1.chars().count()).max().unwrap_or(0);
+        rows.iter().try_for_each(|(what, name, says)| {
+            writeln!(f, "{}", format!("  {what:<9}{name:<width$}  {says}").trim_end())
+        })
+    }
+}
+
+type Row = (&'static str, String, String);
+
+impl Plan {
+    fn rows(&self) -> Vec<Row> {
+        let listener = |it: &super::ListenerPlan| ("listen", it.name.clone(), join(&it.bind));
+        let listeners = self.listeners.iter().map(listener);
+        let routes = self.routes.iter().map(|it| ("route", it.name.clone(), self.route(it)));
+        let backends = self.backends.iter().map(backend);
+        let hub = self.hub.iter().map(|hub| ("hub", String::new(), hub.broker.to_string()));
+        let admin = self.admin.iter().map(|bind| ("admin", String::new(), bind.to_string()));
+        let workers = [("workers", String::new(), self.workers.to_string())];
+        listeners.chain(routes).chain(backends).chain(hub).chain(admin).chain(workers).collect()
+    }
+
+    /// What a route asks for and where it leads. Values of headers are not shown: they may be keys.
+    fn route(&self, route: &RoutePlan) -> String {
+        let matcher = &route.matcher;
+        let path = matcher.path.to_string();
+        // A route without a name of its own is called by its path.
+        let mut conditions = if path == route.name { Vec::new() } else { vec![path] };
+        if !matcher.hosts.is_empty() {
+            conditions.push(format!("on {}", join(&matcher.hosts)));
+        }
+        conditions.extend(matcher.headers.iter().map(|header| format!("with {}", header.name)));
+        if let Some(is_websocket) = matcher.websocket {
+            conditions.push(if is_websocket { "WebSocket only" } else { "not WebSocket" }.into());
+        }
+        if let Some(listeners) = &matcher.listeners {
+            let names: Vec<_> = listeners.iter().map(|&i| &self.listeners[i].name).collect();
+            conditions.push(format!("from {}", join(&names)));
+        }
+        let target = match &route.target {
+            TargetPlan::Backend(index) => format!("backend {}", self.backends[*index].config.name),
+            TargetPlan::Hub(topic) => format!("hub topic {}", topic.topic),
+            TargetPlan::Dir(dir) => format!("files of {}", dir.display()),
+            TargetPlan::Page(page) => format!("page {page:?}").to_lowercase(),
+            TargetPlan::Redirect(redirect) => format!("{} to {}", redirect.status, redirect.to),
+            TargetPlan::Respond(respond) => format!("answer {}", respond.status),
+        };
+        format!("{} -> {target}", conditions.join(", ")).trim_start().to_owned()
+    }
+}
+
+fn backend(backend: &BackendPlan) -> Row {
+    let config = &backend.config;
+    let servers: Vec<String> =
+        config.server.iter().map(|it| format!("{} {}", it.name, it.address)).collect();
+    let checked = config.server.iter().filter(|server| server.check).count();
+    let kind = match config.check.kind {
+        ProbeKind::Tcp => "tcp",
+        ProbeKind::Http => "http",
+        ProbeKind::Websocket => "websocket",
+    };
+    let checks = match checked {
+        0 => "not checked".to_owned(),
+        some if some == config.server.len() => {
+            format!("{kind} check every {}", config.check.interval)
+        }
+        some => format!("{kind} check of {some} every {}", config.check.interval),
+    };
+    let algorithm = format!("{:?}", config.balance).to_lowercase();
+    ("backend", config.name.clone(), format!("{algorithm} over {}; {checks}", servers.join(", ")))
+}
+
+fn join<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}

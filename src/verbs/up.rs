@@ -1,0 +1,171 @@
+//! `tidewire up`: the whole picture in one process. An edge, hub nodes behind it over real loopback
+//! connections, a broker between them, and a page that shows it.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, anyhow};
+use tidewire_hub::broker::memory::MemoryBroker;
+use tokio::runtime::Handle;
+
+use crate::cli::UpArgs;
+use crate::config::diagnostic::Paint;
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::signals::Signals;
+use crate::{admin, logging, process};
+
+/// Runs edge, nodes and broker until a signal ends them.
+pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
+    let log = Plan::from_text("up", &edge_config(args, &[])?);
+    let _log = logging::start(&log.map(|(plan, _)| plan.log).unwrap_or_default());
+    process::open_files(WEBSOCKETS_WANTED);
+    let control = process::control()?;
+    let signals = Signals::listen(control.handle())?;
+    let memory = MemoryBroker::new();
+    let mut servers = Vec::new();
+    for number in 1..=args.nodes {
+        let name = format!("server{number}");
+        servers.push(start(&name, &node_config(&name, &args.broker)?, &memory, control.handle())?);
+    }
+    let edge = start("edge", &edge_config(args, &servers)?, &memory, control.handle())?;
+    let views = std::iter::once(&edge).chain(&servers).map(|node| node.view.clone()).collect();
+    let admin = admin::start(ANY_PORT, views, control.handle())?;
+    print!("{}", greeting(args, &edge, &servers, admin));
+    if args.open {
+        open(&format!("http://{}/", edge.addresses[0]));
+    }
+    // The edge first: it closes its clients in good order, and the nodes see them leave.
+    let nodes = std::iter::once(edge).chain(servers).collect();
+    process::serve_until_signal(&control, signals, nodes)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(
+    name: &str,
+    config: &str,
+    memory: &MemoryBroker,
+    control: &Handle,
+) -> anyhow::Result<Node> {
+    let (plan, _) = Plan::from_text(name, config)
+        .map_err(|report| anyhow!("{}", report.render(Paint::Plain)))?;
+    Node::start(name, plan, memory, control)
+}
+
+/// The configuration of a hub node, as a person would write it.
+fn node_config(name: &str, broker: &str) -> anyhow::Result<String> {
+    let broker = quote(broker)?;
+    Ok(format!(
+        r#"
+workers = 1
+[[listen]]
+name = "{name}"
+bind = "127.0.0.1:0"
+[hub]
+node = "{name}"
+broker = {broker}
+[[route]]
+name = "topics"
+path = "/ws/{{topic}}"
+hub = {{ topic = "{{topic}}", reply = "Received: {{message}}" }}
+[log]
+requests = false
+[drain]
+deadline = "5s"
+"#
+    ))
+}
+
+/// The configuration of the edge before `servers`.
+fn edge_config(args: &UpArgs, servers: &[Node]) -> anyhow::Result<String> {
+    let mut config = format!(
+        r#"
+[[listen]]
+name = "public"
+bind = "{}"
+[[route]]
+name = "page"
+path = "/"
+static = {{ builtin = "demo" }}
+[drain]
+deadline = "5s"
+"#,
+        args.listen
+    );
+    if servers.is_empty() {
+        return Ok(config);
+    }
+    config.push_str(
+        r#"
+[[route]]
+name = "topics"
+path = "/ws/*"
+backend = "nodes"
+[[backend]]
+name = "nodes"
+balance = "roundrobin"
+server = [
+"#,
+    );
+    for server in servers {
+        let (name, address) = (&server.view.name, server.addresses[0]);
+        writeln!(config, r#"  {{ name = "{name}", address = "{address}" }},"#)?;
+    }
+    config.push_str("]\n");
+    Ok(config)
+}
+
+/// `text` as a TOML string in which nothing is read from the environment.
+fn quote(text: &str) -> anyhow::Result<String> {
+    let json = serde_json::to_string(text).context("the broker's URL is not text")?;
+    Ok(json.replace('$', "$$"))
+}
+
+fn greeting(args: &UpArgs, edge: &Node, servers: &[Node], admin: SocketAddr) -> String {
+    let public = edge.addresses[0];
+    let mut rows = vec![
+        ("page".to_owned(), format!("http://{public}/")),
+        ("topics".to_owned(), format!("ws://{public}/ws/{{topic}}")),
+        ("edge".to_owned(), format!("{public}, round-robin over {} servers", servers.len())),
+    ];
+    rows.extend(
+        servers.iter().map(|server| {
+            (server.view.name.clone(), format!("{}, a hub node", server.addresses[0]))
+        }),
+    );
+    let broker = match servers.first().and_then(|server| server.view.hub.as_ref()) {
+        Some(_) if args.broker == "memory" => "memory, inside this process".to_owned(),
+        _ => shown(&args.broker),
+    };
+    rows.push(("broker".to_owned(), broker));
+    rows.push(("metrics".to_owned(), format!("http://{admin}/metrics")));
+    let width = rows.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+    let mut text = format!("Tidewire {} is up.\n\n", env!("CARGO_PKG_VERSION"));
+    for (what, value) in rows {
+        text.push_str(&format!("  {what:<width$}  {value}\n"));
+    }
+    text.push_str("\nOpen the page in two windows, or Ctrl-C to end.\n");
+    text
+}
+
+/// A broker's URL without its password.
+fn shown(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+/// Shows `url` in the person's browser; they can do it themselves if that does not work.
+fn open(url: &str) {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    if let Err(error) = Command::new(opener).arg(url).spawn() {
+        tracing::warn!(%error, "cannot start {opener}; open {url} yourself");
+    }
+}
+
+const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+const WEBSOCKETS_WANTED: u64 = 1_000;
