@@ -1,0 +1,104 @@
+"""The parts of the comparison: which work, on which servers, and which figures come of it."""
+
+from dataclasses import dataclass
+
+from . import peers
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a run, and its unit."""
+
+    title: str
+    unit: str
+    find: object
+
+
+def cost(report):
+    """CPU time for each unit of work, of all processes of the server."""
+    return sum(process["cpu_us_per_unit"] or 0 for process in report["processes"])
+
+
+def kib(name):
+    return lambda report: report["memory"][name] / 1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of work; `{duration}` in its arguments is the duration asked for."""
+
+    title: str
+    half: str
+    servers: dict
+    arguments: list
+    figures: dict
+    # What stands behind the figures in the table, as `{name}` of the report.
+    aside: str
+    # Memory has a history: a fresh process for each run.
+    is_fresh: bool = False
+
+
+def echo(title, connections, size, servers=peers.EDGES):
+    return Part(
+        title=title,
+        half="edge",
+        servers=servers,
+        arguments=["echo", "--connections", connections, "--size", size,
+                   "--duration", "{duration}"],
+        figures={"cpu": Figure("CPU per echo", "us", cost)},
+        aside="core {core:.0f} %, {messages_per_second:,.0f}/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms",
+    )
+
+
+def fanout(title, rate):
+    return Part(
+        title=title,
+        half="hub",
+        servers=peers.HUBS,
+        arguments=["fanout", "--subscribers", 1000, "--rate", rate, "--size", "64B",
+                   "--duration", "{duration}"],
+        figures={"cpu": Figure("CPU per delivery", "us", cost)},
+        aside="core {core:.0f} %, delivered {delivered_percent:.1f} %, "
+              "{deliveries_per_second:,.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+        # What one run leaves undelivered must not weigh on the next.
+        is_fresh=True,
+    )
+
+
+PARTS = {
+    "echo64": echo("edge: 64 B echoes through 100 tunnels", 100, "64B"),
+    "echo64x1000": echo("edge: 64 B echoes through 1,000 tunnels", 1000, "64B"),
+    "echo16k": echo("edge: 16 KiB echoes through 30 tunnels", 30, "16KiB", peers.EDGES_LARGE),
+    "upgrade": Part(
+        title="edge: connect, upgrade, close",
+        half="edge",
+        servers=peers.EDGES,
+        arguments=["connect", "--connections", 8000, "--concurrency", 20],
+        figures={"cpu": Figure("CPU per upgrade", "us", cost)},
+        aside="core {core:.0f} %, {upgrades_per_second:,.0f}/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms",
+    ),
+    "idle": Part(
+        title="edge: memory of 4,000 idle tunnels, then after each has echoed 60 KB",
+        half="edge",
+        servers=peers.EDGES,
+        arguments=["idle", "--connections", 4000, "--echo-bytes", "60KB"],
+        figures={
+            "idle": Figure("PSS per idle tunnel", "KiB", kib("per_connection")),
+            "after echo": Figure("after 60 KB", "KiB", kib("per_connection_after_echo")),
+        },
+        aside="",
+        is_fresh=True,
+    ),
+    "hubidle": Part(
+        title="hub: memory of 4,000 idle clients of one topic",
+        half="hub",
+        servers=peers.HUBS,
+        arguments=["idle", "--connections", 4000],
+        figures={"idle": Figure("PSS per idle client", "KiB", kib("per_connection"))},
+        aside="",
+        is_fresh=True,
+    ),
+    "fanout": fanout("hub: 1,000 messages/s of 64 B to 1,000 subscribers of one topic", 1000),
+    # No two messages fall into one turn of an event loop: what a delivery costs by itself.
+    "fanout100": fanout("hub: 100 messages/s of 64 B to 1,000 subscribers of one topic", 100),
+}

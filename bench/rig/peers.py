@@ -1,0 +1,166 @@
+"""The servers that are compared: how each is built, started, and which processes count.
+
+To add one: a function here, its line in EDGES or HUBS, its config under bench/peers.
+"""
+
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .processes import CannotStart, free_port, printed_port, wait_for_port
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / "bench" / "peers"
+NPM_SECONDS = 300
+CHILD_SECONDS = 5
+
+
+@dataclass
+class Started:
+    """A running server: where to connect, what to measure, what to stop."""
+
+    url: str
+    pids: list
+    process: object
+
+
+class Bench:
+    """What peers are started with: the processes, their cores, a directory for what is built."""
+
+    def __init__(self, processes, cores, directory, tidewire):
+        self.processes = processes
+        self.cores = cores
+        self.directory = directory
+        self.tidewire = tidewire
+
+    def config(self, name, **values):
+        """A config file of bench/peers with its `{{names}}` filled in."""
+        text = (PEERS / name).read_text()
+        for key, value in values.items():
+            text = text.replace("{{" + key + "}}", str(value))
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+    def compiled(self, name):
+        """A C program of bench/peers."""
+        program = self.directory / name
+        source = PEERS / f"{name}.c"
+        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+            command = ["cc", "-O2", "-o", program, source]
+            if not shutil.which("cc") or subprocess.run(command).returncode:
+                raise CannotStart(f"{name}.c cannot be compiled: is a C compiler installed?")
+        return program
+
+    def node_modules(self):
+        """The npm packages of bench/peers/package.json, installed below target/ once."""
+        directory = ROOT / "target" / "bench-node"
+        directory.mkdir(parents=True, exist_ok=True)
+        wanted = (PEERS / "package.json").read_text()
+        stamp = directory / "package.json"
+        if not stamp.exists() or stamp.read_text() != wanted:
+            if not shutil.which("npm"):
+                raise CannotStart("npm is not installed")
+            print("installing the npm peers into target/bench-node", flush=True)
+            shutil.copy(PEERS / "package.json", stamp)
+            command = ["npm", "install", "--omit=optional", "--no-audit", "--no-fund", "--silent"]
+            try:
+                done = subprocess.run(command, cwd=directory, timeout=NPM_SECONDS)
+            except subprocess.TimeoutExpired:
+                done = None
+            if done is None or done.returncode:
+                stamp.unlink()
+                raise CannotStart("npm could not install express-ws and uWebSockets.js")
+        return directory / "node_modules"
+
+    def start(self, name, command, cores=None, env=None):
+        return self.processes.start(name, command, cores or self.cores.server, env)
+
+
+def echo_backend(bench):
+    """The server behind every edge; it is not measured."""
+    process = bench.start("echo", [bench.compiled("echo")], bench.cores.backend)
+    port = printed_port(process, "echo")
+    return Started(f"ws://127.0.0.1:{port}/", [process.pid], process)
+
+
+def relay(bench, backend):
+    process = bench.start("relay", [bench.compiled("relay"), backend])
+    return started(process, printed_port(process, "relay"))
+
+
+def haproxy(bench, backend, name="haproxy", bufsize=16384):
+    port = free_port()
+    config = bench.config("haproxy.cfg", port=port, backend=backend, bufsize=bufsize)
+    process = bench.start(name, ["haproxy", "-db", "-f", config])
+    wait_for_port(process, port, name)
+    return started(process, port)
+
+
+def haproxy_32k(bench, backend):
+    """HAProxy against the advice of its manual, which is to leave the buffer size alone."""
+    return haproxy(bench, backend, name="haproxy-32k", bufsize=32768)
+
+
+def nginx(bench, backend):
+    port = free_port()
+    directory = bench.directory / "nginx"
+    directory.mkdir(exist_ok=True)
+    config = bench.config("nginx.conf", port=port, backend=backend, directory=directory)
+    process = bench.start("nginx", ["nginx", "-p", directory, "-c", config])
+    wait_for_port(process, port, "nginx")
+    return started(process, port, pids=[only_child(process.pid)])
+
+
+def tidewire_edge(bench, backend):
+    return tidewire(bench, "tidewire-edge.toml", "/", backend=backend)
+
+
+def tidewire_hub(bench):
+    return tidewire(bench, "tidewire-hub.toml", TOPIC)
+
+
+def tidewire(bench, name, path, **values):
+    port = free_port()
+    config = bench.config(name, port=port, **values)
+    process = bench.start("tidewire", [bench.tidewire, "run", "-c", config])
+    wait_for_port(process, port, "tidewire")
+    return started(process, port, path)
+
+
+def uws(bench):
+    return node(bench, "uws")
+
+
+def express_ws(bench):
+    return node(bench, "express")
+
+
+def node(bench, name):
+    env = {"NODE_PATH": str(bench.node_modules()), "NODE_ENV": "production"}
+    process = bench.start(name, ["node", PEERS / f"{name}.js"], env=env)
+    return started(process, printed_port(process, name), TOPIC)
+
+
+def started(process, port, path="/", pids=None):
+    return Started(f"ws://127.0.0.1:{port}{path}", pids or [process.pid], process)
+
+
+def only_child(pid):
+    """The worker of a master process."""
+    deadline = time.monotonic() + CHILD_SECONDS
+    while time.monotonic() < deadline:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if len(children) == 1:
+            return int(children[0])
+        time.sleep(0.05)
+    raise CannotStart(f"process {pid} has {len(children)} workers, not one")
+
+
+TOPIC = "/ws/bench"
+EDGES = {"tidewire": tidewire_edge, "haproxy": haproxy, "nginx": nginx, "relay": relay}
+# Only where a message does not fit the default buffer.
+EDGES_LARGE = {**EDGES, "haproxy-32k": haproxy_32k}
+HUBS = {"tidewire": tidewire_hub, "uws": uws, "express-ws": express_ws}

@@ -1,0 +1,50 @@
+"""The targets, in one place. `bench/compare` prints them beside the figures."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Tidewire's figure over a peer's, the median of the rounds."""
+
+    part: str
+    figure: str
+    peer: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """Tidewire's figure itself, in the unit of the figure."""
+
+    part: str
+    figure: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One figure of Tidewire over another of the same run."""
+
+    part: str
+    figure: str
+    over: str
+    limit: float
+
+
+TARGETS = [
+    Ratio("echo64", "cpu", "haproxy", 1.05),
+    Ratio("echo64", "cpu", "nginx", 1.05),
+    Ratio("echo64", "cpu", "relay", 1.15),
+    Ratio("echo64x1000", "cpu", "haproxy", 0.95),
+    Ratio("echo64x1000", "cpu", "nginx", 1.00),
+    Ratio("echo64x1000", "cpu", "relay", 1.15),
+    Ratio("echo16k", "cpu", "haproxy", 0.80),
+    Ratio("echo16k", "cpu", "relay", 1.25),
+    Ratio("upgrade", "cpu", "haproxy", 1.15),
+    Absolute("idle", "idle", 1.5),
+    Growth("idle", "after echo", "idle", 1.10),
+    Absolute("hubidle", "idle", 1.5),
+    Ratio("fanout", "cpu", "uws", 1.20),
+    Ratio("fanout", "cpu", "express-ws", 0.50),
+]
