@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::conn::Conn;
+use crate::deadline::{Tick, ticks};
 use crate::mailbox::{Refused, Sender};
 use crate::socket::Socket;
 use crate::worker::{Loads, Order, Service, Worker};
@@ -133,21 +134,30 @@ impl Accept {
     async fn run(self, socket: std::net::TcpListener) {
         let local = socket.local_addr().expect("a bound socket has an address");
         let listener = TcpListener::from_std(socket).expect("the listener is non-blocking");
-        let mut is_paused = false;
+        let mut shortage = Shortage::default();
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = tokio::time::sleep(SHORTAGE_OVER), if shortage.is_on() => {
+                    shortage.end();
+                    warn!(%local, "accepting again");
+                    continue;
+                }
+            };
+            match accepted {
                 Ok((stream, peer)) => {
-                    if std::mem::take(&mut is_paused) {
+                    if shortage.has_passed(self.worker.now()) {
+                        shortage.end();
                         warn!(%local, "accepting again");
                     }
                     self.place(stream, Way { peer, local, listener: self.listener });
                 }
                 Err(error) if is_exhaustion(&error) => {
-                    // The listener stays readable: without the pause this loop would spin.
-                    if !std::mem::replace(&mut is_paused, true) {
+                    if shortage.goes_on(self.worker.now()) {
                         self.worker.metrics().accept_pauses.add(1);
                         warn!(%local, %error, "accepting pauses until files are free again");
                     }
+                    // The listener stays readable: without the pause this loop would spin.
                     tokio::time::sleep(EXHAUSTION_PAUSE).await;
                 }
                 // The peer was gone before we came to it (ECONNABORTED and its like).
@@ -187,6 +197,34 @@ impl Accept {
         let Order::Adopt(fresh) = order else { return };
         self.loads.add(self.worker.index());
         fresh.adopt(&self.worker, &self.service, &self.loads);
+    }
+}
+
+/// A shortage of files. Clients that come and go at the limit make it end and begin many times a
+/// second; it counts as over only when it has been for a while, so that the log has a line for each
+/// shortage and not for each client.
+#[derive(Debug, Default)]
+struct Shortage {
+    last: Option<Tick>,
+}
+
+impl Shortage {
+    /// There is no file now. True when that is news.
+    fn goes_on(&mut self, now: Tick) -> bool {
+        self.last.replace(now).is_none()
+    }
+
+    fn is_on(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Whether there has been no want of files for a while.
+    fn has_passed(&self, now: Tick) -> bool {
+        self.last.is_some_and(|last| now >= last.saturating_add(ticks(SHORTAGE_OVER)))
+    }
+
+    fn end(&mut self) {
+        self.last = None;
     }
 }
 
@@ -234,3 +272,25 @@ fn is_exhaustion(error: &io::Error) -> bool {
 const BACKLOG: i32 = 4096;
 
 const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long there must be files for a shortage to be over.
+const SHORTAGE_OVER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_once_until_it_has_been_over_for_a_while() {
+        let mut shortage = Shortage::default();
+        assert!(!shortage.has_passed(5));
+        assert!(shortage.goes_on(10));
+        assert!(!shortage.goes_on(11));
+        assert!(!shortage.has_passed(12));
+        assert!(!shortage.goes_on(13));
+        assert!(shortage.has_passed(13 + ticks(SHORTAGE_OVER)));
+        shortage.end();
+        assert!(!shortage.has_passed(40));
+        assert!(shortage.goes_on(50));
+    }
+}
