@@ -1,13 +1,11 @@
 //! `tidewire run`: a node from a file.
 
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use tidewire_hub::broker::memory::MemoryBroker;
 use tracing::info;
 
 use crate::cli::RunArgs;
-use crate::config::diagnostic::{Paint, Report};
 use crate::node::Node;
 use crate::plan::{Plan, PlanError};
 use crate::signals::Signals;
@@ -18,14 +16,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (plan, warnings) = match Plan::load(&args.config) {
         Ok(found) => found,
         Err(PlanError::Refused(report)) => {
-            show(&report);
+            report.print();
             return Ok(ExitCode::from(1));
         }
         Err(error) => anyhow::bail!(error),
     };
-    show(&warnings);
+    warnings.print();
     let _log = logging::start(&plan.log);
-    process::open_files(WEBSOCKETS_WANTED);
+    process::open_files(websockets_wanted(&plan));
     let control = process::control()?;
     let signals = Signals::listen(control.handle())?;
     let admin = plan.admin;
@@ -42,12 +40,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what is wrong with the configuration, if anything is.
-fn show(report: &Report) {
-    if !report.is_empty() {
-        let paint = if io::stderr().is_terminal() { Paint::Colour } else { Paint::Plain };
-        eprint!("{}", report.render(paint));
-    }
+/// WebSockets that the plan's servers may have through this node at a time. Servers without a bound
+/// count for as many as a small site has.
+fn websockets_wanted(plan: &Plan) -> u64 {
+    let servers = || plan.backends.iter().flat_map(|backend| &backend.config.server);
+    let bounded: u64 = servers().map(|server| u64::from(server.maxconn)).sum();
+    let is_bounded = plan.hub.is_none() && servers().all(|server| server.maxconn > 0);
+    if is_bounded { bounded } else { bounded.max(WEBSOCKETS_WANTED) }
 }
 
 /// Fewer than these, and the log says how to have more.
