@@ -99,7 +99,7 @@ struct Answered {
 /// by this task: no other is needed for what is one question and one answer.
 async fn ask(shard: &EdgeShard, socket: Socket, request: Request<()>) -> hyper::Result<Answered> {
     let io = HttpIo::new(socket, Meter::new(std::rc::Rc::clone(shard.worker())));
-    let (mut sender, mut connection) = http1::handshake(io).await?;
+    let (mut sender, mut connection) = shard.server_http.handshake(io).await?;
     let answer = sender.send_request(request.map(|()| Empty::new()));
     let mut answer = std::pin::pin!(answer);
     let mut is_over = false;

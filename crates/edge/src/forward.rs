@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::SendRequest;
 use tidewire_runtime::socket::Socket;
 use tidewire_wire::http::hop::strip_hop_by_hop;
 use tokio::time::{Instant, Sleep};
@@ -83,7 +83,7 @@ fn repeatable(request: &Request<ClientBody>) -> Option<Request<ClientBody>> {
 /// Begins HTTP on a connection to a server; hyper's half of it gets a task.
 async fn open(shard: &EdgeShard, socket: Socket) -> Result<SendRequest<ClientBody>, Fault> {
     let io = HttpIo::new(socket, Meter::new(Rc::clone(shard.worker())));
-    let (sender, connection) = http1::handshake(io).await.map_err(Fault::from_hyper)?;
+    let (sender, connection) = shard.server_http.handshake(io).await.map_err(Fault::from_hyper)?;
     tokio::task::spawn_local(async move {
         // Its errors reach whoever waits for the response.
         let _ = connection.await;

@@ -44,7 +44,10 @@ pub struct EdgeShard {
     pub endpoints: Vec<Rc<dyn Endpoint>>,
     pub pool: Pool,
     pub metrics: Arc<EdgeMetrics>,
+    /// HTTP with clients.
     pub http: hyper::server::conn::http1::Builder,
+    /// HTTP with servers.
+    pub server_http: hyper::client::conn::http1::Builder,
 }
 
 impl EdgeShard {
@@ -56,7 +59,10 @@ impl EdgeShard {
     ) -> Rc<Self> {
         let mut http = hyper::server::conn::http1::Builder::new();
         http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
-        Rc::new(Self { edge, worker, endpoints, pool: Pool::default(), metrics, http })
+        let mut server_http = hyper::client::conn::http1::Builder::new();
+        server_http.max_buf_size(SERVER_BYTES);
+        let pool = Pool::default();
+        Rc::new(Self { edge, worker, endpoints, pool, metrics, http, server_http })
     }
 
     pub fn worker(&self) -> &Rc<Worker> {
@@ -82,6 +88,10 @@ impl Service for EdgeService {
 
 /// Most bytes of a request head; more is answered 431.
 const HEAD_BYTES: usize = 16 * 1024;
+
+/// Most bytes that are read of a server before a client has taken them, and of a response head.
+/// hyper's own bound is 400 KiB; a client that stalls in a download costs some of these.
+const SERVER_BYTES: usize = 32 * 1024;
 
 /// Most headers of a request.
 const HEADERS: usize = 100;
