@@ -29,6 +29,8 @@ pub fn command() -> Command {
     let program = std::env::var_os("TIDEWIRE_BIN").map_or(built, PathBuf::from);
     let mut command = Command::new(program);
     command.env_remove("TIDEWIRE_LOG").env_remove("TIDEWIRE_BROKER");
+    // Memory is measured, which pages of 2 MiB would make coarse.
+    command.env("MIMALLOC_ALLOW_THP", "0");
     command
 }
 

@@ -1,0 +1,154 @@
+//! The Autobahn test suite, run by `kosoku`, against the hub: directly, and through the edge.
+//!
+//! Groups 12 and 13 are about compression, which the hub does not offer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tidewire_testkit::child::Child;
+use tidewire_testkit::deadline::until_within;
+use tidewire_testkit::python;
+use tidewire_testkit::tidewire::{Tidewire, edge};
+
+/// Each group of cases, and how many the suite has in it: 301 of its 517.
+const GROUPS: [(&str, usize); 9] = [
+    ("1", 16),
+    ("2", 11),
+    ("3", 7),
+    ("4", 10),
+    ("5", 20),
+    ("6", 145),
+    ("7", 37),
+    ("9", 54),
+    ("10", 1),
+];
+
+/// The cases whose outcome the suite itself leaves open, so that no server can fail them, and the
+/// close code that the hub answers: a Close behind messages that were not echoed yet, and Closes
+/// with codes that do not exist.
+const INFORMATIONAL: [(&str, u16); 3] = [("7.1.6", 1000), ("7.13.1", 1002), ("7.13.2", 1002)];
+
+#[test]
+fn the_hub_passes_every_case() {
+    let Some(suite) = Suite::install() else { return };
+    let node = Tidewire::run(HUB);
+    suite.check(node.address());
+}
+
+#[test]
+fn the_hub_behind_the_edge_passes_every_case() {
+    let Some(suite) = Suite::install() else { return };
+    let node = Tidewire::run(HUB);
+    let edge = Tidewire::run(&edge(&[node.address()], ""));
+    suite.check(edge.address());
+}
+
+/// A hub that says everything back as it came, with room for the suite's 16 MiB messages, some of
+/// them in fragments of 64 bytes.
+const HUB: &str = r#"
+[[listen]]
+name = "node"
+bind = "127.0.0.1:0"
+
+[hub]
+node = "server1"
+max_message = "64MiB"
+max_fragments = 1000000
+queue = "256MiB"
+broker_queue = "256MiB"
+worker_queue = "256MiB"
+
+[[route]]
+path = "/ws/{topic}"
+hub = { topic = "{topic}" }
+"#;
+
+/// The suite's program.
+struct Suite {
+    program: PathBuf,
+}
+
+/// The suite's verdict on a case, and the code of the Close that it got.
+#[derive(Debug)]
+struct Verdict {
+    behavior: String,
+    behavior_close: String,
+    close_code: Option<u64>,
+}
+
+impl Suite {
+    /// `None`, said aloud, when it cannot be installed.
+    fn install() -> Option<Self> {
+        let programs = python::install("kosoku", "kosoku==0.1.0")?;
+        Some(Self { program: programs.join("kosoku") })
+    }
+
+    /// Every case of every group is there, and its verdict is OK, or INFORMATIONAL where the suite
+    /// has no other.
+    #[track_caller]
+    fn check(&self, address: SocketAddr) {
+        let verdicts = self.run(address);
+        for (group, cases) in GROUPS {
+            let prefix = format!("{group}.");
+            let found = verdicts.keys().filter(|case| case.starts_with(&prefix)).count();
+            assert_eq!(found, cases, "cases of group {group}");
+        }
+        assert_eq!(verdicts.len(), GROUPS.iter().map(|(_, cases)| cases).sum::<usize>());
+        let wrong: Vec<_> =
+            verdicts.iter().filter(|(case, verdict)| !passes(case, verdict)).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    /// Runs the cases, one after the other since they share a topic, and returns the verdicts.
+    #[track_caller]
+    fn run(&self, address: SocketAddr) -> BTreeMap<String, Verdict> {
+        let report = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new(&self.program);
+        command.arg(format!("ws://{address}/ws/echo")).arg("--outdir").arg(report.path());
+        for (group, _) in GROUPS {
+            command.arg("--include").arg(format!("{group}.*"));
+        }
+        let mut suite = Child::spawn(command);
+        until_within(SUITE_DEADLINE, "the suite ends", || suite.has_ended().then_some(()));
+        let ended = suite.wait();
+        let index = fs::read_to_string(report.path().join("index.json"));
+        let index = index.unwrap_or_else(|error| panic!("no report, {error}: {ended:#?}"));
+        verdicts(&index)
+    }
+}
+
+/// The verdicts by case: the index has them by agent, and there is one.
+fn verdicts(index: &str) -> BTreeMap<String, Verdict> {
+    let index: Value = serde_json::from_str(index).expect("the report is JSON");
+    let agents = index.as_object().expect("the report has agents");
+    assert_eq!(agents.len(), 1, "{:?}", agents.keys());
+    let cases = agents.values().filter_map(Value::as_object).flatten();
+    cases.map(|(case, entry)| (case.clone(), Verdict::of(entry))).collect()
+}
+
+impl Verdict {
+    fn of(entry: &Value) -> Self {
+        let word = |key: &str| entry[key].as_str().expect("a verdict is a word").to_owned();
+        Self {
+            behavior: word("behavior"),
+            behavior_close: word("behaviorClose"),
+            close_code: entry["remoteCloseCode"].as_u64(),
+        }
+    }
+}
+
+fn passes(case: &str, verdict: &Verdict) -> bool {
+    let is_all = |word| verdict.behavior == word && verdict.behavior_close == word;
+    match INFORMATIONAL.iter().find(|(informational, _)| *informational == case) {
+        Some((_, code)) => is_all("INFORMATIONAL") && verdict.close_code == Some((*code).into()),
+        None => is_all("OK"),
+    }
+}
+
+/// The cases take some 15 s, of which 8 s are pauses of the suite's own.
+const SUITE_DEADLINE: Duration = Duration::from_secs(300);
