@@ -1,7 +1,7 @@
 //! The process's log: lines on standard error, written by a thread of their own.
 //!
 //! A terminal or a pipe that blocks must not hold up a worker, so lines that find the queue full
-//! are dropped, and counted.
+//! are dropped.
 
 use std::io::{self, IsTerminal};
 

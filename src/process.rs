@@ -18,19 +18,20 @@ pub fn control() -> anyhow::Result<Runtime> {
         .context("cannot start the control plane")
 }
 
-/// Raises the limit on open files, and warns when fewer WebSockets than `wanted` fit under it.
-pub fn open_files(wanted: u64) {
+/// Raises the limit on open files, and warns when fewer WebSockets than `wanted` fit under it, of
+/// which each takes `files_each`: one for its client, one for its server if it has one.
+pub fn open_files(wanted: u64, files_each: u64) {
     let limit = match raise_open_files() {
         Ok(open_files) => open_files.limit,
         Err(error) => return warn!(%error, "the limit on open files could not be raised"),
     };
     let Some(limit) = limit else { return };
-    // A tunnel is two sockets; the rest is listeners, probes, the log.
-    let room = limit.saturating_sub(RESERVED_FILES) / 2;
+    // The rest is listeners, probes, the log.
+    let room = limit.saturating_sub(RESERVED_FILES) / files_each;
     if room < wanted {
         warn!(
             limit,
-            "the limit on open files leaves room for about {room} WebSockets through a backend; \
+            "the limit on open files leaves room for about {room} WebSockets; \
              raise it with `ulimit -n` or systemd's LimitNOFILE"
         );
     }

@@ -288,6 +288,11 @@ impl Exposition {
             self.per_hub(|hub| hub.broker_metrics().foreign.value()),
         )?;
         out.counter(
+            "hub_broker_late",
+            "Publications that came after later ones of their node, or again, and were dropped",
+            self.per_hub(|hub| hub.broker_metrics().late.value()),
+        )?;
+        out.counter(
             "hub_dropped",
             "Publications that a worker's clients missed, as the worker's queue was full",
             self.per_hub(|hub| hub.link_metrics().dropped.load(Ordering::Relaxed)),

@@ -234,8 +234,9 @@ impl Report for EchoReport {
 
 const EXAMPLES: &str = "\
 Examples:
-  tidewire bench echo ws://127.0.0.1:8080/ws/echo
-  tidewire bench echo ws://127.0.0.1:8080/ws/echo -c 1000 --size 16KiB --pid $(pidof tidewire)
-  Each connection on a topic of its own, at a fixed load:
-  tidewire bench echo 'ws://127.0.0.1:8080/ws/room-{i}' --rate 10000 --duration 30s
+  tidewire bench echo ws://127.0.0.1:9000/
+  On a server that tells all clients of a topic, each connection needs one of its own:
+  tidewire bench echo 'ws://127.0.0.1:8080/ws/bench-{i}' -c 1000 --pid $(pidof tidewire)
+  At a fixed load:
+  tidewire bench echo 'ws://127.0.0.1:8080/ws/bench-{i}' --rate 10000 --duration 30s
 ";

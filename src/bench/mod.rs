@@ -114,9 +114,9 @@ impl Common {
 const EXAMPLES: &str = "\
 Examples:
   How long does an echo take, and what does it cost process 1234?
-    tidewire bench echo ws://127.0.0.1:8080/ws/echo --connections 100 --pid 1234
+    tidewire bench echo 'ws://127.0.0.1:8080/ws/bench-{i}' --connections 100 --pid 1234
   The same at a load that the server can carry, 10,000 messages a second:
-    tidewire bench echo ws://127.0.0.1:8080/ws/echo --rate 10000
+    tidewire bench echo 'ws://127.0.0.1:8080/ws/bench-{i}' --rate 10000
   What does a connection that says nothing cost?
     tidewire bench idle ws://127.0.0.1:8080/ws/echo --connections 4000 --pid 1234
   How fast are connections accepted?

@@ -23,7 +23,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     warnings.print();
     let _log = logging::start(&plan.log);
-    process::open_files(websockets_wanted(&plan));
+    let files_each = if plan.backends.is_empty() { 1 } else { 2 };
+    process::open_files(websockets_wanted(&plan), files_each);
     let control = process::control()?;
     let signals = Signals::listen(control.handle())?;
     let admin = plan.admin;

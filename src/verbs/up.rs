@@ -20,7 +20,8 @@ use crate::{admin, logging, process};
 pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let log = Plan::from_text("up", &edge_config(args, &[])?);
     let _log = logging::start(&log.map(|(plan, _)| plan.log).unwrap_or_default());
-    process::open_files(WEBSOCKETS_WANTED);
+    // From a client to the edge, and from the edge to a node, both ends are in this process.
+    process::open_files(WEBSOCKETS_WANTED, 3);
     let control = process::control()?;
     let signals = Signals::listen(control.handle())?;
     let memory = MemoryBroker::new();

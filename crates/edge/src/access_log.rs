@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::request::Parts;
-use tracing::info;
+use tracing::{debug, info};
 
-use crate::end::{End, Phase};
+use crate::end::{End, Phase, Reason};
 use crate::endpoint::Passed;
 use crate::route::host_of;
 use crate::service::EdgeShard;
@@ -150,18 +150,24 @@ impl ConnectionRecord {
         if !shard.edge.is_logging_requests {
             return;
         }
-        info!(
-            target: "access",
-            client = %self.peer,
-            listener = shard.edge.listener_name(self.listener),
-            by = end.by.as_str(),
-            reason = end.reason.as_str(),
-            phase = phase.as_str(),
-            requests = self.requests,
-            bytes_in = self.bytes_in,
-            bytes_out = self.bytes_out,
-            duration_ms = self.begun.elapsed().as_millis() as u64,
-            "connection"
-        );
+        macro_rules! line {
+            ($level:ident) => {
+                $level!(
+                    target: "access",
+                    client = %self.peer,
+                    listener = shard.edge.listener_name(self.listener),
+                    by = end.by.as_str(),
+                    reason = end.reason.as_str(),
+                    phase = phase.as_str(),
+                    requests = self.requests,
+                    bytes_in = self.bytes_in,
+                    bytes_out = self.bytes_out,
+                    duration_ms = self.begun.elapsed().as_millis() as u64,
+                    "connection"
+                )
+            };
+        }
+        // Whoever connects and leaves without a word is a health check more often than not.
+        if self.bytes_in == 0 && end.reason == Reason::Eof { line!(debug) } else { line!(info) }
     }
 }

@@ -14,8 +14,6 @@ pub struct EdgeMetrics {
     pub unrouted: Counter,
     /// Ends of connections, by who and why: `ends[by][reason]`.
     ends: Vec<Counter>,
-    /// Connections to servers that are kept for the next request.
-    pub pooled: Counter,
 }
 
 /// The counters of one route on one worker.
@@ -38,7 +36,6 @@ impl EdgeMetrics {
             routes: (0..routes).map(|_| RouteMetrics::default()).collect(),
             unrouted: Counter::default(),
             ends: counters(Party::ALL.len() * Reason::ALL.len()),
-            pooled: Counter::default(),
         }
     }
 
