@@ -100,9 +100,7 @@ fn a_redis_that_hangs_is_away_too() {
     one.send("after");
     // What was under way may arrive late, or not; what is said now arrives.
     for client in [&mut one, &mut other] {
-        until("the message arrives", || {
-            (client.json()["data"] == "Received: after").then_some(())
-        });
+        until("the message arrives", || (client.json()["data"] == "Received: after").then_some(()));
     }
 }
 
@@ -128,19 +126,24 @@ fn a_client_that_comes_while_redis_is_away_is_served_and_told() {
     rig.nodes.iter().for_each(Tidewire::wait_until_ready);
     assert_eq!(notice(&mut one)["event"], "restored");
     one.send("together");
-    until("the other hears it", || {
-        (other.json()["data"] == "Received: together").then_some(())
-    });
+    until("the other hears it", || (other.json()["data"] == "Received: together").then_some(()));
 }
 
 #[test]
-fn a_hub_that_is_to_close_its_clients_then_does() {
+fn a_hub_that_is_to_close_its_clients_closes_those_whose_messages_are_concerned() {
     let Some(mut rig) = Rig::start("away = \"close\"") else { return };
-    let [one, other] = rig.join();
+    let [mut one, mut other] = rig.join();
     rig.redis.kill();
-    for mut client in [one, other] {
-        assert!(matches!(client.next(), Got::Close(Some(1013), _)));
-    }
+    rig.wait_until_away();
+    one.send("concerned");
+    until("it is closed", || match one.next() {
+        Got::Text(_) => None,
+        got => {
+            assert!(matches!(got, Got::Close(Some(1013), _)), "{got:?}");
+            Some(())
+        }
+    });
+    other.expect_silence(Duration::from_millis(100));
 }
 
 #[test]
