@@ -5,42 +5,20 @@
 
 use std::time::Duration;
 
-use tidewire_testkit::backend::{Backend, Script};
-use tidewire_testkit::http::{Headers, Request, Response};
+use tidewire_testkit::backend::Script;
+use tidewire_testkit::http::{Headers, Response};
 use tidewire_testkit::peer::Peer;
+use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script;
-use tidewire_testkit::tidewire::{Tidewire, edge, hub};
+use tidewire_testkit::tidewire::{Tidewire, hub};
 use tidewire_testkit::websocket::{Got, KEY, Opcode, WebSocket, client_frame, handshake};
 
-/// An edge before one server.
-struct Rig {
-    server: Backend,
-    edge: Tidewire,
-}
-
-impl Rig {
-    fn new(script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static) -> Self {
-        Self::with(script, "")
-    }
-
-    fn with(script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static, more: &str) -> Self {
-        let server = Backend::start(script);
-        let edge = Tidewire::run(&edge(&[server.address()], more));
-        Self { server, edge }
-    }
-
-    fn connect(&self) -> Peer {
-        Peer::connect(self.edge.address())
-    }
-
-    /// The answer to a handshake in which `line` was replaced.
-    fn answer(&self, line: &str, replacement: &str) -> Response {
-        let text = handshake("/");
-        assert!(text.contains(line), "no {line:?} to replace");
-        let mut peer = self.connect();
-        peer.send(text.replacen(line, replacement, 1));
-        peer.response()
-    }
+/// The answer to a handshake in which `line` was replaced.
+#[track_caller]
+fn answer(rig: &Rig, line: &str, replacement: &str) -> Response {
+    let text = handshake("/");
+    assert!(text.contains(line), "no {line:?} to replace");
+    rig.answer(&text.replacen(line, replacement, 1))
 }
 
 const CONNECTION: &str = "Connection: Upgrade\r\n";
@@ -52,7 +30,7 @@ const UPGRADE: &str = "Upgrade: websocket\r\n";
 #[track_caller]
 fn check_refused(line: &str, replacement: &str, status: u16) -> Headers {
     let rig = Rig::new(script::echoes);
-    let answer = rig.answer(line, replacement).expect(status);
+    let answer = answer(&rig, line, replacement).expect(status);
     assert_eq!(rig.server.accepted(), 0, "the server was asked");
     answer.headers
 }
@@ -87,7 +65,7 @@ fn a_handshake_is_a_get_without_a_body() {
 #[track_caller]
 fn check_plain(line: &str, replacement: &str) {
     let rig = Rig::new(script::mirrors);
-    rig.answer(line, replacement).expect(200);
+    answer(&rig, line, replacement).expect(200);
     let request = rig.server.request();
     for header in ["upgrade", "connection", "http2-settings"] {
         assert!(!request.headers.has(header), "{header} in {:?}", request.headers);
@@ -113,7 +91,7 @@ fn tokens_that_are_not_websocket_are_not_passed_on() {
 fn websocket_among_other_tokens_is_passed_on_alone() {
     for upgrade in ["Upgrade: websocket, h2c\r\n", "Upgrade: h2c\r\nUpgrade: WebSocket\r\n"] {
         let rig = Rig::new(script::echoes);
-        rig.answer(UPGRADE, upgrade).expect(101);
+        answer(&rig, UPGRADE, upgrade).expect(101);
         assert_eq!(rig.server.request().headers.get("upgrade"), Some("websocket"));
     }
 }
@@ -121,7 +99,7 @@ fn websocket_among_other_tokens_is_passed_on_alone() {
 #[test]
 fn a_token_among_others_in_connection_is_enough() {
     let rig = Rig::new(script::echoes);
-    rig.answer(CONNECTION, "Connection: keep-alive, UPGRADE\r\n").expect(101);
+    answer(&rig, CONNECTION, "Connection: keep-alive, UPGRADE\r\n").expect(101);
     assert_eq!(rig.server.request().headers.get("connection"), Some("Upgrade"));
 }
 
@@ -130,7 +108,7 @@ fn what_the_client_nominates_is_dropped_and_what_the_edge_says_stays() {
     let rig = Rig::new(script::echoes);
     let nominated = "Connection: Upgrade, X-Forwarded-For, X-Secret, Sec-WebSocket-Protocol\r\n\
          X-Forwarded-For: 6.6.6.6\r\nX-Secret: 1\r\nX_Forwarded_For: 6.6.6.6\r\nCookie: a=b\r\n";
-    rig.answer(CONNECTION, nominated).expect(101);
+    answer(&rig, CONNECTION, nominated).expect(101);
     let headers = rig.server.request().headers;
     assert_eq!(headers.get("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(headers.get("cookie"), Some("a=b"));
@@ -142,7 +120,7 @@ fn key_subprotocols_and_extensions_reach_the_server_as_they_were_sent() {
     let rig = Rig::new(script::echoes);
     let more = "Sec-WebSocket-Protocol: chat, superchat\r\nOrigin: http://a.test\r\n\
          Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nHost";
-    rig.answer("Host", more).expect(101);
+    answer(&rig, "Host", more).expect(101);
     let request = rig.server.request();
     assert_eq!((request.method.as_str(), request.target.as_str()), ("GET", "/"));
     for (name, value) in [
@@ -198,7 +176,7 @@ fn a_server_that_does_not_speak_http_is_a_502() {
 #[test]
 fn a_server_that_never_answers_is_a_504() {
     let rig = Rig::with(script::never_answers, "[timeout]\nserver = \"200ms\"");
-    rig.answer("Host", "Host").expect(504);
+    answer(&rig, "Host", "Host").expect(504);
 }
 
 #[test]
@@ -211,12 +189,12 @@ fn an_informational_answer_before_the_101_is_not_the_answer() {
 #[test]
 fn a_server_may_decline_and_the_client_learns_how() {
     let rig = Rig::new(script::declines_with_426);
-    rig.answer("Host", "Host").expect(426);
+    answer(&rig, "Host", "Host").expect(426);
     let rig = Rig::new(|_, peer| {
         peer.send("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\n");
         peer.send("Content-Length: 4\r\n\r\nwho?");
     });
-    let answer = rig.answer("Host", "Host").expect(401);
+    let answer = answer(&rig, "Host", "Host").expect(401);
     assert_eq!(answer.headers.get("www-authenticate"), Some("Basic"));
     assert_eq!(answer.text(), "who?");
 }
@@ -269,7 +247,7 @@ fn bytes_behind_the_handshake_wait_for_the_101() {
 
 #[test]
 fn a_flood_behind_the_handshake_is_held_in_bounded_memory() {
-    let rig = Rig::new(script::never_answers);
+    let rig = Rig::with_one_worker(script::never_answers);
     let frame = client_frame(Opcode::Binary, &[0; 60_000]);
     let flood = || {
         let mut peer = rig.connect();

@@ -44,6 +44,14 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
     peer.response()
 }
 
+/// The answer to a request of this text, on a connection of its own.
+#[track_caller]
+pub fn ask(address: SocketAddr, text: &str) -> Response {
+    let mut peer = Peer::connect(address);
+    peer.send(text);
+    peer.response()
+}
+
 impl Headers {
     /// The value of the only header of this name.
     ///

@@ -16,6 +16,7 @@ pub mod peer;
 pub mod port;
 pub mod python;
 pub mod redis;
+pub mod rig;
 pub mod script;
 pub mod skip;
 pub mod store;
