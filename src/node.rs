@@ -170,6 +170,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         routes,
         backends,
         timeouts: plan.timeouts,
+        revocations: Arc::default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)

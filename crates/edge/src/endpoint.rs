@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use http::StatusCode;
+use tidewire_auth::live::Live;
 use tidewire_runtime::conn::Upgraded;
 
 use crate::end::End;
@@ -16,6 +17,8 @@ pub struct Arrival<'a> {
     pub captures: &'a Captures,
     /// The subprotocols that the client offers, in its order; those that are not ASCII left out.
     pub subprotocols: Vec<&'a str>,
+    /// Who the client is, when the route asks for that. The WebSocket ends when it lapses.
+    pub live: Option<Live>,
 }
 
 /// One place where WebSockets end, on one worker.

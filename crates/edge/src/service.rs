@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tidewire_auth::live::Lives;
+use tidewire_auth::revocation::Revocations;
 use tidewire_runtime::conn::Conn;
 use tidewire_runtime::worker::{Service, Worker};
 
@@ -22,6 +24,7 @@ pub struct Edge {
     pub routes: Vec<Route>,
     pub backends: Vec<Arc<Backend>>,
     pub timeouts: Timeouts,
+    pub revocations: Arc<Revocations>,
     /// Whether each request, WebSocket and connection gets a line in the log.
     pub is_logging_requests: bool,
 }
@@ -43,6 +46,8 @@ pub struct EdgeShard {
     /// Where WebSockets end that are not passed on, by the index that routes have for them.
     pub endpoints: Vec<Rc<dyn Endpoint>>,
     pub pool: Pool,
+    /// The WebSockets whose clients have an identity.
+    pub lives: Rc<Lives>,
     pub metrics: Arc<EdgeMetrics>,
     /// HTTP with clients.
     pub http: hyper::server::conn::http1::Builder,
@@ -61,8 +66,8 @@ impl EdgeShard {
         http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
         let mut server_http = hyper::client::conn::http1::Builder::new();
         server_http.max_buf_size(SERVER_BYTES);
-        let pool = Pool::default();
-        Rc::new(Self { edge, worker, endpoints, pool, metrics, http, server_http })
+        let (pool, lives) = (Pool::default(), Rc::default());
+        Rc::new(Self { edge, worker, endpoints, pool, lives, metrics, http, server_http })
     }
 
     pub fn worker(&self) -> &Rc<Worker> {

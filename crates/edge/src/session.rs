@@ -20,6 +20,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tidewire_auth::live::Live;
 use tidewire_runtime::buffer::with_scratch;
 use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::{Signal, Watch};
@@ -223,6 +224,7 @@ impl Session {
             socket: switched.socket,
             leftover: switched.leftover,
             lease: switched.lease,
+            live: None,
             record,
         });
         switched.response
@@ -238,7 +240,7 @@ impl Session {
         record: &mut Record,
     ) -> Response<Body> {
         let subprotocols = offer.subprotocols.iter().filter_map(|one| one.to_str().ok()).collect();
-        let arrival = Arrival { captures, subprotocols };
+        let arrival = Arrival { captures, subprotocols, live: None };
         let timeout = self.shard.edge.timeouts.server.0;
         let admission = self.shard.endpoints[endpoint].admit(arrival);
         let admission = match tokio::time::timeout(timeout, admission).await {
@@ -381,16 +383,25 @@ impl Drop for Over {
 
 /// Whoever goes on with the connection once its 101 is written.
 enum Handover {
-    Tunnel { socket: Socket, leftover: Bytes, lease: Lease, record: Box<WebSocketRecord> },
-    Endpoint { admission: Box<dyn Admission>, record: Box<WebSocketRecord> },
+    Tunnel {
+        socket: Socket,
+        leftover: Bytes,
+        lease: Lease,
+        live: Option<Live>,
+        record: Box<WebSocketRecord>,
+    },
+    Endpoint {
+        admission: Box<dyn Admission>,
+        record: Box<WebSocketRecord>,
+    },
 }
 
 impl Handover {
     fn start(self, shard: &Rc<EdgeShard>, upgraded: Upgraded) {
         let shard = Rc::clone(shard);
         match self {
-            Self::Tunnel { socket, leftover, lease, record } => {
-                let tunnel = Tunnel::new(upgraded, socket, leftover, lease, shard, record);
+            Self::Tunnel { socket, leftover, lease, live, record } => {
+                let tunnel = Tunnel::new(upgraded, socket, leftover, lease, live, shard, record);
                 tokio::task::spawn_local(tunnel);
             }
             Self::Endpoint { admission, record } => {

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use tidewire_auth::live::Live;
 use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::Signal;
 use tidewire_runtime::deadline::{Tick, ticks};
@@ -46,6 +47,9 @@ pub struct Tunnel {
     /// Who sent the first Close frame, or ended its direction first without one.
     first: Option<Party>,
     lease: Lease,
+    /// Who the client is, when the route asks for that.
+    #[expect(dead_code, reason = "what ends a tunnel for its identity reads it")]
+    live: Option<Live>,
     shard: Rc<EdgeShard>,
     record: Option<Box<WebSocketRecord>>,
 }
@@ -58,6 +62,7 @@ impl Tunnel {
         server: Socket,
         server_leftover: Bytes,
         lease: Lease,
+        live: Option<Live>,
         shard: Rc<EdgeShard>,
         record: Box<WebSocketRecord>,
     ) -> Self {
@@ -72,6 +77,7 @@ impl Tunnel {
             active,
             first: None,
             lease,
+            live,
             shard,
             record: Some(record),
         };

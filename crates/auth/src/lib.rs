@@ -1,0 +1,17 @@
+//! Credentials in, identity out: who a client is, whether that still holds, what it may do.
+//!
+//! ```text
+//!   request ──> Presented ──Method──> Identity ──┬─> routes, headers for servers, topics
+//!                             (before the 101)   └─> Live ──expired, revoked──> the WebSocket ends
+//! ```
+//!
+//! No socket is read here: the edge finds credentials in requests, and what has to be fetched
+//! (key sets) is fetched on the control plane. To add a method: a file beside `jwt`, a variant of
+//! `method::Method`, a key of `config::AuthConfig`.
+
+#![forbid(unsafe_code)]
+
+pub mod identity;
+pub mod live;
+pub mod method;
+pub mod revocation;
