@@ -31,6 +31,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("route.host", r#"["example.com", "*.example.com"]"#),
     ("route.header", r#"{ "X-Group" = "beta" }"#),
     ("route.websocket", "true"),
+    ("route.cors", "{ credentials = true }"),
     ("route.backend", r#""nodes""#),
     ("route.hub", r#"{ topic = "{topic}", reply = "Received: {message}" }"#),
     ("route.hub.topic", r#""{topic}""#),

@@ -4,6 +4,7 @@
 //! route without a target, a backend without servers) its types do not have.
 
 mod backends;
+mod cross_site;
 mod hub;
 mod listeners;
 mod names;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
@@ -73,6 +75,7 @@ pub struct RoutePlan {
     pub name: String,
     pub matcher: Matcher,
     pub target: TargetPlan,
+    pub cross_site: CrossSite,
 }
 
 /// What takes the requests of a route.
