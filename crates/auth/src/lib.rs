@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod forward;
 pub mod identity;
 pub mod live;
 pub mod method;
