@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod gossip;
 pub mod identity;
 pub mod live;
 pub mod method;
