@@ -13,6 +13,7 @@
 
 pub mod config;
 pub mod forward;
+pub mod gossip;
 pub mod identity;
 pub mod jwt;
 pub mod key_set;
