@@ -54,6 +54,13 @@ const SAMPLES: &[(&str, &str)] = &[
     ("backend.timeout.tunnel", r#""12h""#),
     ("backend.timeout.queue", r#""1s""#),
     ("backend.timeout.server_fin", r#""30s""#),
+    ("auth.name", r#""users""#),
+    ("auth.jwt", r#"{ key = "issuer.pem", audience = ["chat"] }"#),
+    ("auth.jwt.secret", r#""${TOKEN_SECRET}""#),
+    ("auth.jwt.secret_file", r#""token.secret""#),
+    ("auth.jwt.key", r#""issuer.pem""#),
+    ("auth.jwt.jwks", r#""https://login.example.com/.well-known/jwks.json""#),
+    ("auth.jwt.typ", r#""at+jwt""#),
     ("hub.node", r#""server1""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];

@@ -11,7 +11,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod forward;
+pub mod gossip;
 pub mod identity;
+pub mod jwt;
+pub mod key_set;
 pub mod live;
 pub mod method;
+pub mod place;
 pub mod revocation;
+pub mod secret;

@@ -1,9 +1,100 @@
 //! What a method of authentication looks at, and what it says.
+//!
+//! To add one: a file beside `jwt`, a variant of [`Method`], a key of `config::AuthConfig`.
+
+use std::fmt;
+use std::path::Path;
 
 use http::HeaderMap;
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
 
+use crate::config::AuthConfig;
 use crate::identity::Identity;
+use crate::jwt::Jwt;
+use crate::key_set::{KeySource, SourceFault};
+
+/// A way to find out who a client is. Shared by all workers.
+#[derive(Debug)]
+pub enum Method {
+    Jwt(Jwt),
+}
+
+/// Why there is no method: the key that is wrong, by the way to it from the `[[auth]]`, and what is
+/// wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodFault {
+    pub key: &'static [&'static str],
+    /// What is wrong, and `; ` what would be right.
+    pub message: String,
+}
+
+impl Method {
+    /// The method of an `[[auth]]` that has exactly one. Relative paths start from `dir`.
+    ///
+    /// # Errors
+    /// When a key or a file is not what it should be. `None` when there is no method at all, or it
+    /// is none of those here.
+    pub fn new(config: &AuthConfig, dir: &Path) -> Result<Option<Self>, MethodFault> {
+        let Some(jwt) = &config.jwt else { return Ok(None) };
+        let keys = KeySource::new(&config.name, jwt, dir)
+            .map_err(|SourceFault { key, message }| MethodFault { key, message })?;
+        Ok(Some(Self::Jwt(Jwt::new(&config.name, jwt, config.pass, keys))))
+    }
+
+    /// Who the client is. `now` is in seconds since 1970.
+    pub async fn authenticate(
+        &self,
+        presented: &Presented<'_>,
+        now: u64,
+    ) -> Result<Accepted, Denied> {
+        match self {
+            Self::Jwt(jwt) => jwt.authenticate(presented, now).await,
+        }
+    }
+
+    /// Whom a token speaks of that a client shows later, to renew the one of its handshake.
+    pub fn authenticate_token(&self, token: &str, now: u64) -> Result<Identity, Denied> {
+        match self {
+            Self::Jwt(jwt) => jwt.authenticate_token(token, now),
+        }
+    }
+
+    /// The value of `WWW-Authenticate`: what a client without a credential should send.
+    pub fn challenge(&self) -> HeaderValue {
+        match self {
+            Self::Jwt(jwt) => challenge("Bearer", jwt.auth(), ""),
+        }
+    }
+
+    /// As [`Method::challenge`], with what was wrong with the credential that there was (RFC 6750,
+    /// section 3.1).
+    pub fn challenge_after(&self, denied: &Denied) -> HeaderValue {
+        match (self, denied) {
+            (Self::Jwt(jwt), Denied::Invalid(why)) => {
+                let more = format!(", error=\"invalid_token\", error_description=\"{why}\"");
+                challenge("Bearer", jwt.auth(), &more)
+            }
+            (Self::Jwt(jwt), Denied::Forbidden(_)) => {
+                challenge("Bearer", jwt.auth(), ", error=\"insufficient_scope\"")
+            }
+            _ => self.challenge(),
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Jwt(jwt) => jwt.fmt(f),
+        }
+    }
+}
+
+/// The realm is the name of the `[[auth]]`, which has no quotes.
+fn challenge(scheme: &str, realm: &str, more: &str) -> HeaderValue {
+    HeaderValue::from_str(&format!("{scheme} realm=\"{realm}\"{more}"))
+        .unwrap_or(HeaderValue::from_static("Bearer"))
+}
 
 /// What a request shows of its client.
 #[derive(Clone, Copy, Debug)]

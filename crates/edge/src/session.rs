@@ -253,7 +253,7 @@ impl Session {
         record: &mut Record,
     ) -> Response<Body> {
         let subprotocols = offer.subprotocols.iter().filter_map(|one| one.to_str().ok()).collect();
-        let arrival = Arrival { captures, subprotocols, live: None };
+        let arrival = Arrival { captures, subprotocols, live: None, renewal: None };
         let timeout = self.shard.edge.timeouts.server.0;
         let admission = self.shard.endpoints[endpoint].admit(arrival);
         let admission = match tokio::time::timeout(timeout, admission).await {
