@@ -12,12 +12,14 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tracing::{info, warn};
 
+use crate::client_cert::hex;
 use crate::config::ApiKeyConfig;
 use crate::entries::{self, EntriesFault};
 use crate::identity::{Credential, Identity};
 use crate::kept_file::KeptFile;
 use crate::method::{Accepted, Denied, MethodFault, Presented};
 use crate::place::{self, Place};
+use crate::random;
 
 /// The method `api_key` of an `[[auth]]`.
 #[derive(Debug)]
@@ -168,6 +170,14 @@ fn read(file: &[u8]) -> Result<Known, EntriesFault> {
 /// The SHA-256 of a key.
 pub fn hash(key: &[u8]) -> Hash {
     Sha256::digest(key).into()
+}
+
+/// A new key, and the line that lets whoever has it in by this name.
+pub fn make(name: &str) -> (String, String) {
+    // The beginning tells those who search repositories and logs for secrets what it is.
+    let key = format!("tw_{}", random::secret());
+    let line = format!("{name}:{}", hex(&hash(key.as_bytes())));
+    (key, line)
 }
 
 fn from_hex(text: &str) -> Option<Hash> {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use argon2::password_hash::{PasswordHash, PasswordHashString};
-use argon2::{Argon2, Params, PasswordVerifier};
+use argon2::password_hash::{PasswordHash, PasswordHashString, SaltString};
+use argon2::{Argon2, Params, PasswordHasher, PasswordVerifier};
 use aws_lc_rs::{hmac, rand};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +30,7 @@ use crate::jwt::claims::is_name;
 use crate::kept_file::KeptFile;
 use crate::method::{Accepted, Denied, Found, MethodFault, Presented};
 use crate::place;
+use crate::random;
 
 /// The method `basic` of an `[[auth]]`.
 #[derive(Debug)]
@@ -175,6 +176,22 @@ impl Users {
         let stranger = stranger.ok_or(EntriesFault::Empty(FORM))?;
         Ok(Self { by_name, stranger, recent: Recent::new() })
     }
+}
+
+/// The line of a user with this password.
+///
+/// # Errors
+/// When no client could send the password.
+pub fn line(name: &str, password: &str) -> Result<String, &'static str> {
+    if password.chars().any(char::is_control) {
+        return Err("it has control characters");
+    }
+    if name.len() + password.len() + 1 > CREDENTIALS_BYTES_MAX / 4 * 3 {
+        return Err("it is too long");
+    }
+    let salt = SaltString::encode_b64(&random::bytes::<16>()).map_err(|_| "no salt")?;
+    let hash = Argon2::default().hash_password(password.as_bytes(), &salt);
+    hash.map(|hash| format!("{name}:{hash}")).map_err(|_| "argon2 refuses it")
 }
 
 fn read_hash(text: &str) -> Result<PasswordHashString, &'static str> {

@@ -24,6 +24,7 @@ pub mod key_set;
 pub mod live;
 pub mod method;
 pub mod place;
+pub mod random;
 pub mod remote;
 pub mod revocation;
 pub mod secret;
