@@ -68,6 +68,13 @@ const SAMPLES: &[(&str, &str)] = &[
     ("auth.jwt.key", r#""issuer.pem""#),
     ("auth.jwt.jwks", r#""https://login.example.com/.well-known/jwks.json""#),
     ("auth.jwt.typ", r#""at+jwt""#),
+    ("auth.jwt.ca", r#""ca.pem""#),
+    ("auth.api_key", r#"{ file = "keys" }"#),
+    ("auth.api_key.file", r#""keys""#),
+    ("auth.api_key.key", r#""${API_KEY}""#),
+    ("auth.basic", r#"{ users = "users" }"#),
+    ("auth.basic.users", r#""users""#),
+    ("auth.client_cert", r#"{ subject = "san:dns" }"#),
     ("hub.node", r#""server1""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];
