@@ -66,7 +66,9 @@ impl EdgeShard {
         http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
         let mut server_http = hyper::client::conn::http1::Builder::new();
         server_http.max_buf_size(SERVER_BYTES);
-        let (pool, lives) = (Pool::default(), Rc::default());
+        let pool = Pool::default();
+        let lives = Rc::new(Lives::new(Arc::clone(&edge.revocations)));
+        tokio::task::spawn_local(Rc::clone(&lives).watch());
         Rc::new(Self { edge, worker, endpoints, pool, lives, metrics, http, server_http })
     }
 
