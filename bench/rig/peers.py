@@ -230,7 +230,9 @@ EDGES = {"tidewire": tidewire_edge, "haproxy": haproxy, "nginx": nginx, "relay":
 EDGES_LARGE = {**EDGES, "haproxy-32k": haproxy_32k}
 # The same cipher and group for all: what is compared is the servers, not their preferences.
 TLS13 = ["--tls-version", "1.3", "--cipher", "aes-128-gcm", "--group", "x25519"]
-TLS12 = ["--tls-version", "1.2", "--cipher", "aes-128-gcm", "--group", "x25519"]
+# In TLS 1.2 a client's groups also say which certificates it takes: P-256 is for that.
+TLS12 = ["--tls-version", "1.2", "--cipher", "aes-128-gcm",
+         "--group", "x25519", "--group", "secp256r1"]
 # As browsers offer it. OpenSSL 3.0 does not have it and takes X25519.
 TLS13_POST_QUANTUM = ["--tls-version", "1.3", "--cipher", "aes-128-gcm",
                       "--group", "x25519mlkem768", "--group", "x25519"]
