@@ -192,7 +192,7 @@ fn assemble_route(
         TargetPlan::Redirect(redirect) => Target::Redirect(redirect),
         TargetPlan::Respond(respond) => Target::Respond(respond),
     };
-    Route { name: route.name, matcher: route.matcher, target }
+    Route { name: route.name, matcher: route.matcher, target, cross_site: route.cross_site }
 }
 
 /// What every worker builds its service from.

@@ -3,7 +3,9 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+pub mod auth;
 mod backends;
+mod cross_site;
 mod hub;
 mod listeners;
 mod names;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
@@ -32,6 +35,7 @@ use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
 
+use self::auth::AuthPlan;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
@@ -51,6 +55,7 @@ pub struct Plan {
     /// In the order in which they are tried.
     pub routes: Vec<RoutePlan>,
     pub backends: Vec<BackendPlan>,
+    pub auths: Vec<AuthPlan>,
     pub timeouts: Timeouts,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
@@ -77,6 +82,7 @@ pub struct RoutePlan {
     pub name: String,
     pub matcher: Matcher,
     pub target: TargetPlan,
+    pub cross_site: CrossSite,
 }
 
 /// What takes the requests of a route.
@@ -183,6 +189,7 @@ impl Checks<'_> {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
         self.backends(&config);
+        let auths = self.auths(&config);
         let routes = self.routes(&config);
         self.hub(&config);
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
@@ -192,6 +199,7 @@ impl Checks<'_> {
             listeners,
             routes,
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
+            auths,
             timeouts: timeout,
             hub,
             admin: admin.map(|admin| admin.bind.0),
