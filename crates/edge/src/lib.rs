@@ -15,6 +15,7 @@ pub mod access_log;
 pub mod answer;
 pub mod backend;
 pub mod balance;
+pub mod challenge;
 pub mod dial;
 pub mod end;
 pub mod endpoint;
