@@ -171,6 +171,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         backends,
         timeouts: plan.timeouts,
         revocations: Arc::default(),
+        challenges: Arc::default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)

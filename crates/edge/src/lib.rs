@@ -15,6 +15,7 @@ pub mod access_log;
 pub mod answer;
 pub mod backend;
 pub mod balance;
+pub mod challenge;
 pub mod cors;
 pub mod cross_site;
 pub mod dial;

@@ -9,6 +9,7 @@ use tidewire_runtime::conn::Conn;
 use tidewire_runtime::worker::{Service, Worker};
 
 use crate::backend::Backend;
+use crate::challenge::Challenges;
 use crate::endpoint::Endpoint;
 use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
@@ -25,6 +26,8 @@ pub struct Edge {
     pub backends: Vec<Arc<Backend>>,
     pub timeouts: Timeouts,
     pub revocations: Arc<Revocations>,
+    /// ACME challenges that are pending.
+    pub challenges: Arc<Challenges>,
     /// Whether each request, WebSocket and connection gets a line in the log.
     pub is_logging_requests: bool,
 }
