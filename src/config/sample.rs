@@ -26,6 +26,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("workers", "4"),
     ("listen.name", r#""public""#),
     ("listen.bind", r#""0.0.0.0:8080""#),
+    ("listen.https_redirect", "443"),
     ("route.name", r#""chat""#),
     ("route.listen", r#""public""#),
     ("route.host", r#"["example.com", "*.example.com"]"#),

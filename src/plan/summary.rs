@@ -20,7 +20,9 @@ type Row = (&'static str, String, String);
 
 impl Plan {
     fn rows(&self) -> Vec<Row> {
-        let listener = |it: &super::ListenerPlan| ("listen", it.name.clone(), join(&it.bind));
+        let listener = |it: &super::ListenerPlan| {
+            ("listen", it.name.clone(), format!("{}{}", join(&it.bind), it.https))
+        };
         let listeners = self.listeners.iter().map(listener);
         let routes = self.routes.iter().map(|it| ("route", it.name.clone(), self.route(it)));
         let backends = self.backends.iter().map(backend);
