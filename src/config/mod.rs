@@ -29,6 +29,7 @@ pub mod schema;
 pub mod starting;
 pub mod suggest;
 pub mod syntax;
+pub mod tls;
 pub mod tree;
 
 use schemars::JsonSchema;

@@ -15,12 +15,14 @@ mod routes;
 mod summary;
 mod targets;
 mod timeouts;
+mod tls;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use tidewire_edge::backend::BackendConfig;
@@ -30,6 +32,7 @@ use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
+use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
@@ -72,6 +75,7 @@ pub struct ListenerPlan {
     /// At least one.
     pub bind: Vec<SocketAddr>,
     pub https: HttpsPolicy,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Which requests go where.

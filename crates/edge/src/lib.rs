@@ -42,4 +42,5 @@ pub mod service;
 pub mod session;
 pub mod static_files;
 pub mod timeout;
+pub mod tls;
 pub mod tunnel;

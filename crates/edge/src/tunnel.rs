@@ -12,6 +12,7 @@
 //! them, which costs a few bytes of state and is what limits, metrics and an orderly close need.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -113,6 +114,13 @@ impl Tunnel {
         if self.down.ends_now() && self.client.socket.shutdown_write().is_err() {
             return Poll::Ready(End::by(Party::Client, Reason::Broken));
         }
+        // That may be unsent still, and its pump does not run any more.
+        if self.up.pump.is_ended() && is_broken(self.server.poll_flush(cx)) {
+            return Poll::Ready(End::by(Party::Server, Reason::Broken));
+        }
+        if self.down.pump.is_ended() && is_broken(self.client.socket.poll_flush(cx)) {
+            return Poll::Ready(End::by(Party::Client, Reason::Broken));
+        }
         Poll::Pending
     }
 
@@ -121,10 +129,11 @@ impl Tunnel {
     /// has our Close and is gone.
     fn is_over(&self) -> bool {
         if !self.down.pump.is_ended() {
-            let has_ours = self.first == Some(Party::Edge) && !self.down.pump.is_backed_up();
+            let has_ours = self.first == Some(Party::Edge)
+                && !self.down.pump.is_backed_up(&self.client.socket);
             return has_ours && self.up.pump.is_ended();
         }
-        self.up.pump.is_ended() || self.is_closed() && !self.up.pump.is_backed_up()
+        self.up.pump.is_ended() || self.is_closed() && !self.up.pump.is_backed_up(&self.server)
     }
 
     /// Whether both sides have said their Close; ours is as good as the server's.
@@ -213,7 +222,7 @@ impl Tunnel {
         } else if self.down.is_at_boundary() {
             let mut frame = BytesMut::new();
             encode_close(CloseCode::GOING_AWAY, "", None, &mut frame);
-            if self.down.pump.finish_with(&self.client.socket, &frame).is_err() {
+            if self.down.pump.finish_with(&mut self.client.socket, &frame).is_err() {
                 return Err(End::by(Party::Client, Reason::Broken));
             }
             self.first = Some(Party::Edge);
@@ -337,6 +346,10 @@ impl Drop for Tunnel {
     }
 }
 
+fn is_broken(flushed: Poll<io::Result<()>>) -> bool {
+    matches!(flushed, Poll::Ready(Err(_)))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Open,
@@ -397,7 +410,7 @@ impl Flow {
     }
 
     fn is_at_boundary(&self) -> bool {
-        !self.cursor.is_lost() && self.cursor.is_at_boundary() && !self.pump.is_backed_up()
+        !self.cursor.is_lost() && self.cursor.is_at_boundary() && !self.pump.has_backlog()
     }
 
     fn has_close(&self) -> bool {
