@@ -165,8 +165,11 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .into_iter()
         .map(|route| assemble_route(route, &backends, &mut topics))
         .collect();
+    let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
+    let (listeners, https) = listeners.unzip();
     let edge = Edge {
-        listeners: plan.listeners.into_iter().map(|listener| listener.name).collect(),
+        listeners,
+        https,
         routes,
         backends,
         timeouts: plan.timeouts,

@@ -26,6 +26,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("workers", "4"),
     ("listen.name", r#""public""#),
     ("listen.bind", r#""0.0.0.0:8080""#),
+    ("listen.https_redirect", "443"),
     ("listen.tls", r#"{ certificate = [{ cert = "chain.pem", key = "key.pem" }] }"#),
     ("listen.tls.certificate", r#"[{ cert = "chain.pem", key = "key.pem" }]"#),
     ("listen.tls.certificate.cert", r#""chain.pem""#),

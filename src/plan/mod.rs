@@ -6,6 +6,7 @@
 pub mod auth;
 mod backends;
 mod cross_site;
+mod https;
 mod hub;
 mod listeners;
 mod names;
@@ -26,6 +27,7 @@ use std::thread;
 
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
+use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
@@ -72,6 +74,7 @@ pub struct ListenerPlan {
     pub name: String,
     /// At least one.
     pub bind: Vec<SocketAddr>,
+    pub https: HttpsPolicy,
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -188,6 +191,7 @@ impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
+        self.https_redirects(&config);
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);

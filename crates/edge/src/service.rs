@@ -11,6 +11,7 @@ use tidewire_runtime::worker::{Service, Worker};
 use crate::backend::Backend;
 use crate::challenge::Challenges;
 use crate::endpoint::Endpoint;
+use crate::https_policy::HttpsPolicy;
 use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
 use crate::route::Route;
@@ -22,6 +23,8 @@ use crate::timeout::Timeouts;
 pub struct Edge {
     /// The names of the listeners, by index.
     pub listeners: Vec<String>,
+    /// What each listener does for TLS, by index.
+    pub https: Vec<HttpsPolicy>,
     pub routes: Vec<Route>,
     pub backends: Vec<Arc<Backend>>,
     pub timeouts: Timeouts,

@@ -155,25 +155,26 @@ impl Session {
             return answer;
         }
         let classified = classify(&parts.method, parts.version, &parts.headers);
+        let is_websocket = !matches!(classified, Classified::NotWebSocket);
+        let https = &self.shard.edge.https[self.listener];
+        if let Some(answer) = https.redirect(&parts.uri, &parts.headers, is_websocket) {
+            return close_after(answer);
+        }
         let asked = Asked {
             listener: self.listener,
             uri: &parts.uri,
             headers: &parts.headers,
-            is_websocket: !matches!(classified, Classified::NotWebSocket),
+            is_websocket,
         };
         let Some((index, route, captures)) = route::find(&self.shard.edge.routes, &asked) else {
             return answer::text(StatusCode::NOT_FOUND, "no route takes this request");
         };
         record.route = Some(index);
-        let marks = match route.cross_site.check(
-            &parts,
-            asked.is_websocket,
-            &route.target,
-            self.transport(),
-        ) {
-            Ok(marks) => marks,
-            Err(stopped) => return self.stopped(*stopped, record),
-        };
+        let marks =
+            match route.cross_site.check(&parts, is_websocket, &route.target, self.transport()) {
+                Ok(marks) => marks,
+                Err(stopped) => return self.stopped(*stopped, record),
+            };
         let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
