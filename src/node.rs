@@ -165,12 +165,16 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .into_iter()
         .map(|route| assemble_route(route, &backends, &mut topics))
         .collect();
+    let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
+    let (listeners, https) = listeners.unzip();
     let edge = Edge {
-        listeners: plan.listeners.into_iter().map(|listener| listener.name).collect(),
+        listeners,
+        https,
         routes,
         backends,
         timeouts: plan.timeouts,
         revocations: Arc::default(),
+        challenges: Arc::default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)
@@ -192,7 +196,7 @@ fn assemble_route(
         TargetPlan::Redirect(redirect) => Target::Redirect(redirect),
         TargetPlan::Respond(respond) => Target::Respond(respond),
     };
-    Route { name: route.name, matcher: route.matcher, target }
+    Route { name: route.name, matcher: route.matcher, target, cross_site: route.cross_site }
 }
 
 /// What every worker builds its service from.

@@ -29,10 +29,12 @@ pub mod schema;
 pub mod starting;
 pub mod suggest;
 pub mod syntax;
+pub mod tls;
 pub mod tree;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_auth::config::AuthConfig;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_hub::config::HubConfig;
@@ -56,6 +58,8 @@ pub struct Config {
     pub route: Vec<RouteConfig>,
     /// Servers that are alike, for routes to refer to.
     pub backend: Vec<BackendConfig>,
+    /// How clients say who they are, for routes to refer to.
+    pub auth: Vec<AuthConfig>,
     /// This node's hub, which `hub` routes lead to. Without it, the node is an edge only.
     pub hub: Option<HubConfig>,
     /// How long each wait may take.

@@ -3,7 +3,10 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+pub mod auth;
 mod backends;
+mod cross_site;
+mod https;
 mod hub;
 mod listeners;
 mod names;
@@ -12,23 +15,29 @@ mod routes;
 mod summary;
 mod targets;
 mod timeouts;
+mod tls;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::cross_site::CrossSite;
+use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
+use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
 
+use self::auth::AuthPlan;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
@@ -48,6 +57,7 @@ pub struct Plan {
     /// In the order in which they are tried.
     pub routes: Vec<RoutePlan>,
     pub backends: Vec<BackendPlan>,
+    pub auths: Vec<AuthPlan>,
     pub timeouts: Timeouts,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
@@ -64,6 +74,8 @@ pub struct ListenerPlan {
     pub name: String,
     /// At least one.
     pub bind: Vec<SocketAddr>,
+    pub https: HttpsPolicy,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Which requests go where.
@@ -73,6 +85,7 @@ pub struct RoutePlan {
     pub name: String,
     pub matcher: Matcher,
     pub target: TargetPlan,
+    pub cross_site: CrossSite,
 }
 
 /// What takes the requests of a route.
@@ -178,7 +191,9 @@ impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
+        self.https_redirects(&config);
         self.backends(&config);
+        let auths = self.auths(&config);
         let routes = self.routes(&config);
         self.hub(&config);
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
@@ -188,6 +203,7 @@ impl Checks<'_> {
             listeners,
             routes,
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
+            auths,
             timeouts: timeout,
             hub,
             admin: admin.map(|admin| admin.bind.0),

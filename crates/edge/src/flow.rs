@@ -66,7 +66,7 @@ impl Flow {
 
     /// Ends what the sink gets, with `close` as the last of it unless it has had a Close already.
     /// False while that would be within a frame.
-    pub(crate) fn cut(&mut self, sink: &Socket, close: &[u8]) -> io::Result<bool> {
+    pub(crate) fn cut(&mut self, sink: &mut Socket, close: &[u8]) -> io::Result<bool> {
         if self.pump.is_cut() || self.pump.has_source_ended() {
             return Ok(true);
         }
@@ -88,7 +88,7 @@ impl Flow {
     }
 
     pub(crate) fn is_at_boundary(&self) -> bool {
-        !self.cursor.is_lost() && self.cursor.is_at_boundary() && !self.pump.is_backed_up()
+        !self.cursor.is_lost() && self.cursor.is_at_boundary() && !self.pump.has_backlog()
     }
 
     pub(crate) fn has_close(&self) -> bool {

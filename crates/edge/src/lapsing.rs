@@ -57,8 +57,8 @@ impl Lapsing {
     /// Cuts each direction that is between two frames. True when one was cut by that.
     pub(crate) fn cut(
         &mut self,
-        (up, server): (&mut Flow, &Socket),
-        (down, client): (&mut Flow, &Socket),
+        (up, server): (&mut Flow, &mut Socket),
+        (down, client): (&mut Flow, &mut Socket),
     ) -> Result<bool, End> {
         let before = (self.is_up_cut, self.is_down_cut);
         if !self.is_up_cut {
@@ -83,16 +83,20 @@ impl Lapsing {
     }
 
     /// Whether the client has had its Close, and has said its own or is gone.
-    pub(crate) fn has_client_left(&self, up: &Flow, down: &Flow) -> bool {
+    pub(crate) fn has_client_left(&self, up: &Flow, (down, client): (&Flow, &Socket)) -> bool {
         let has_left = up.pump.is_ended() || up.has_close() || self.client.has_close();
-        self.is_down_cut && !down.pump.is_backed_up() && has_left
+        self.is_down_cut && !down.pump.is_backed_up(client) && has_left
     }
 
     /// Whether nothing more is to be waited for.
-    pub(crate) fn is_over(&self, up: &Flow, down: &Flow) -> bool {
+    pub(crate) fn is_over(
+        &self,
+        (up, server): (&Flow, &Socket),
+        (down, client): (&Flow, &Socket),
+    ) -> bool {
         let has_server_left = down.pump.is_ended() || down.has_close() || self.server.has_close();
-        let is_up_written = self.is_up_cut && !up.pump.is_backed_up();
-        self.has_client_left(up, down) && is_up_written && has_server_left
+        let is_up_written = self.is_up_cut && !up.pump.is_backed_up(server);
+        self.has_client_left(up, (down, client)) && is_up_written && has_server_left
     }
 
     /// The end that it is, if this is why it ends.

@@ -9,7 +9,9 @@ use tidewire_runtime::conn::Conn;
 use tidewire_runtime::worker::{Service, Worker};
 
 use crate::backend::Backend;
+use crate::challenge::Challenges;
 use crate::endpoint::Endpoint;
+use crate::https_policy::HttpsPolicy;
 use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
 use crate::route::Route;
@@ -21,10 +23,14 @@ use crate::timeout::Timeouts;
 pub struct Edge {
     /// The names of the listeners, by index.
     pub listeners: Vec<String>,
+    /// What each listener does for TLS, by index.
+    pub https: Vec<HttpsPolicy>,
     pub routes: Vec<Route>,
     pub backends: Vec<Arc<Backend>>,
     pub timeouts: Timeouts,
     pub revocations: Arc<Revocations>,
+    /// ACME challenges that are pending.
+    pub challenges: Arc<Challenges>,
     /// Whether each request, WebSocket and connection gets a line in the log.
     pub is_logging_requests: bool,
 }

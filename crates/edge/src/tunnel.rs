@@ -15,6 +15,7 @@
 //! them, which costs a few bytes of state and is what limits, metrics and an orderly close need.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -118,7 +119,7 @@ impl Tunnel {
             return Poll::Ready(self.over());
         }
         if let Some(lapsing) = &self.lapsing
-            && lapsing.has_client_left(&self.up, &self.down)
+            && lapsing.has_client_left(&self.up, (&self.down, &self.client.socket))
             && self.down.must_tell()
         {
             // It has said all that it had to say, and waits for the end.
@@ -131,6 +132,13 @@ impl Tunnel {
         if self.down.ends_now() && self.client.socket.shutdown_write().is_err() {
             return Poll::Ready(self.lapsed().unwrap_or(End::by(Party::Client, Reason::Broken)));
         }
+        // That may be unsent still, and its pump does not run any more.
+        if self.up.pump.is_ended() && is_broken(self.server.poll_flush(cx)) {
+            return Poll::Ready(End::by(Party::Server, Reason::Broken));
+        }
+        if self.down.pump.is_ended() && is_broken(self.client.socket.poll_flush(cx)) {
+            return Poll::Ready(End::by(Party::Client, Reason::Broken));
+        }
         Poll::Pending
     }
 
@@ -139,13 +147,14 @@ impl Tunnel {
     /// has our Close and is gone.
     fn is_over(&self) -> bool {
         if let Some(lapsing) = &self.lapsing {
-            return lapsing.is_over(&self.up, &self.down);
+            return lapsing.is_over((&self.up, &self.server), (&self.down, &self.client.socket));
         }
         if !self.down.pump.is_ended() {
-            let has_ours = self.first == Some(Party::Edge) && !self.down.pump.is_backed_up();
+            let has_ours = self.first == Some(Party::Edge)
+                && !self.down.pump.is_backed_up(&self.client.socket);
             return has_ours && self.up.pump.is_ended();
         }
-        self.up.pump.is_ended() || self.is_closed() && !self.up.pump.is_backed_up()
+        self.up.pump.is_ended() || self.is_closed() && !self.up.pump.is_backed_up(&self.server)
     }
 
     /// Whether both sides have said their Close; ours is as good as the server's.
@@ -249,7 +258,7 @@ impl Tunnel {
     /// Cuts the directions that are between two frames and are not cut yet. True when one was.
     fn cut(&mut self) -> Result<bool, End> {
         let Some(lapsing) = &mut self.lapsing else { return Ok(false) };
-        lapsing.cut((&mut self.up, &self.server), (&mut self.down, &self.client.socket))
+        lapsing.cut((&mut self.up, &mut self.server), (&mut self.down, &mut self.client.socket))
     }
 
     fn poll_signals(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -306,7 +315,7 @@ impl Tunnel {
         } else if self.down.is_at_boundary() {
             let mut frame = BytesMut::new();
             encode_close(CloseCode::GOING_AWAY, "", None, &mut frame);
-            if self.down.pump.finish_with(&self.client.socket, &frame).is_err() {
+            if self.down.pump.finish_with(&mut self.client.socket, &frame).is_err() {
                 return Err(End::by(Party::Client, Reason::Broken));
             }
             self.first = Some(Party::Edge);
@@ -417,6 +426,10 @@ impl Drop for Tunnel {
             self.log(End::by(Party::Edge, reason));
         }
     }
+}
+
+fn is_broken(flushed: Poll<io::Result<()>>) -> bool {
+    matches!(flushed, Poll::Ready(Err(_)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -227,7 +227,8 @@ impl ClientTask {
                 return Poll::Pending;
             }
             // One that sends without end must not keep the others waiting.
-            if length == SCRATCH_BYTES {
+            // (Of what TLS has read, less comes out.)
+            if length >= SCRATCH_BYTES / 2 {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -378,7 +379,7 @@ impl ClientTask {
         if let Close::Violation(_) = closing.close
             && !std::mem::replace(&mut closing.is_shut, true)
         {
-            client.shutdown_write();
+            client.shutdown_write(cx);
         }
         Poll::Pending
     }

@@ -61,8 +61,13 @@ impl Pump {
         self.flow == Flow::Discarding
     }
 
-    /// Whether the sink has not taken all that was read.
-    pub fn is_backed_up(&self) -> bool {
+    /// Whether `sink` has not taken all that was read, or not sent all that it has taken.
+    pub fn is_backed_up(&self, sink: &Socket) -> bool {
+        !self.backlog.is_empty() || sink.has_unsent()
+    }
+
+    /// Whether the sink has not taken all that was read: it does not end where that ends.
+    pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
 
@@ -93,7 +98,7 @@ impl Pump {
 
     /// Sends `frame` as the last thing that the sink gets, and drops what the source still says.
     /// The caller sees to it that the bytes so far end with a whole frame.
-    pub fn finish_with(&mut self, sink: &Socket, frame: &[u8]) -> io::Result<()> {
+    pub fn finish_with(&mut self, sink: &mut Socket, frame: &[u8]) -> io::Result<()> {
         debug_assert!(self.backlog.is_empty(), "a last frame follows whole frames");
         let written = match sink.try_write(frame) {
             Ok(written) => written,
@@ -114,7 +119,7 @@ impl Pump {
             let written = ready!(sink.poll_write(cx, self.backlog.bytes()));
             self.backlog.consume(written.map_err(PumpError::Sink)?);
         }
-        Poll::Ready(Ok(()))
+        sink.poll_flush(cx).map_err(PumpError::Sink)
     }
 
     /// One read, and the write of what it gave.
