@@ -13,7 +13,7 @@ use tidewire_edge::end::{Party, Reason};
 use tidewire_edge::metrics::RouteMetrics;
 use tidewire_edge::server::Server;
 use tidewire_hub::hub::Hub;
-use tidewire_hub::metrics::HubMetrics;
+use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::WorkerMetrics;
 
 use crate::node::NodeView;
@@ -243,6 +243,24 @@ impl Exposition {
             "Messages that did not, or may not have, come further than their node",
             self.per_shard(|it| it.publish_undelivered.value()),
         )?;
+        let denied = DENIED.into_iter().enumerate().flat_map(|(index, action)| {
+            self.per_shard(move |it| it.denied[index].value()).map(move |(mut labels, value)| {
+                labels.push(("action", action.to_owned()));
+                (labels, value)
+            })
+        });
+        out.counter(
+            "hub_denied",
+            "Topics that clients may not subscribe to, messages that they may not publish",
+            denied,
+        )?;
+        let renewals = RENEWALS.into_iter().enumerate().flat_map(|(index, outcome)| {
+            self.per_shard(move |it| it.renewals[index].value()).map(move |(mut labels, value)| {
+                labels.push(("outcome", outcome.to_owned()));
+                (labels, value)
+            })
+        });
+        out.counter("hub_renewals", "Newer tokens that clients sent", renewals)?;
         out.counter(
             "hub_panics",
             "Faults of ours that ended one client",

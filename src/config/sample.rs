@@ -43,6 +43,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("route.backend", r#""nodes""#),
     ("route.hub", r#"{ topic = "{topic}", reply = "Received: {message}" }"#),
     ("route.hub.topic", r#""{topic}""#),
+    ("route.hub.subscribe", r#"["chat:{sub}:*", "public"]"#),
+    ("route.hub.publish", r#"["chat:{sub}:*"]"#),
     ("route.hub.reply", r#""Received: {message}""#),
     ("route.static", r#"{ dir = "public" }"#),
     ("route.static.dir", r#""public""#),

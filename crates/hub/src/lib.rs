@@ -32,6 +32,7 @@ mod liveness;
 pub mod metrics;
 mod notice;
 mod outbox;
+pub mod pass;
 pub mod permission;
 pub mod protocol;
 pub mod publication;
