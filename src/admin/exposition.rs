@@ -16,6 +16,7 @@ use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::WorkerMetrics;
 
+use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl Collector for Exposition {
         self.routes(&mut out)?;
         self.ends(&mut out)?;
         self.servers(&mut out)?;
+        self.orders(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -193,6 +195,17 @@ impl Exposition {
                 })
             })
         })
+    }
+
+    fn orders(&self, out: &mut Out<'_>) -> fmt::Result {
+        let orders = OrderResult::ALL.into_iter().flat_map(|result| {
+            self.nodes.iter().map(move |node| {
+                let labels =
+                    vec![("node", node.name.clone()), ("result", result.as_str().to_owned())];
+                (labels, node.acme_metrics.value(result))
+            })
+        });
+        out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {
