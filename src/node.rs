@@ -69,6 +69,7 @@ impl Node {
         let addresses = listeners.iter().map(Listener::address).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
+        let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
         let edge_metrics: Vec<_> =
@@ -81,7 +82,8 @@ impl Node {
         };
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
-        let probes = health::watch::spawn(&edge.backends, control);
+        let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(kept);
         let view = Arc::new(NodeView {
             name: name.to_owned(),
             edge,

@@ -38,6 +38,7 @@ use crate::config::log::LogConfig;
 use crate::config::place::Place;
 use crate::config::reading::{Completeness, Reader};
 use crate::config::schema::Schema;
+use crate::config::secrets;
 use crate::config::syntax;
 use crate::config::tree::Node;
 
@@ -143,7 +144,7 @@ impl Plan {
     pub fn from_source(source: &Source<'_>) -> Result<(Self, Report), Report> {
         let mut findings = Vec::new();
         let plan = build(source, &mut findings);
-        let report = Report::new(source.name, source.text, findings);
+        let report = Report::new(source.name, &secrets::masked(source.text), findings);
         match plan {
             Some(plan) if report.count(Severity::Error) == 0 => Ok((plan, report)),
             _ => Err(report),

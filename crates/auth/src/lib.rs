@@ -16,6 +16,9 @@ pub mod basic;
 pub mod client_cert;
 pub mod config;
 mod entries;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod jwks;
 pub mod jwt;
