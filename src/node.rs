@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tidewire_auth::method::Method;
 use tidewire_edge::backend::Backend;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -48,6 +49,8 @@ pub struct NodeView {
     /// By worker.
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
+    /// How clients say who they are.
+    pub methods: Vec<Arc<Method>>,
     is_draining: AtomicBool,
 }
 
@@ -70,6 +73,7 @@ impl Node {
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
         let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
+        let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
         let edge_metrics: Vec<_> =
@@ -90,6 +94,7 @@ impl Node {
             edge_metrics,
             worker_metrics: workers.metrics().to_vec(),
             hub,
+            methods,
             is_draining: AtomicBool::new(false),
         });
         Ok(Self { workers, probes, drain_deadline, addresses, view })
@@ -167,12 +172,16 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .into_iter()
         .map(|route| assemble_route(route, &backends, &mut topics))
         .collect();
+    let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
+    let (listeners, https) = listeners.unzip();
     let edge = Edge {
-        listeners: plan.listeners.into_iter().map(|listener| listener.name).collect(),
+        listeners,
+        https,
         routes,
         backends,
         timeouts: plan.timeouts,
         revocations: Arc::default(),
+        challenges: Arc::default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)
@@ -194,7 +203,7 @@ fn assemble_route(
         TargetPlan::Redirect(redirect) => Target::Redirect(redirect),
         TargetPlan::Respond(respond) => Target::Respond(respond),
     };
-    Route { name: route.name, matcher: route.matcher, target }
+    Route { name: route.name, matcher: route.matcher, target, cross_site: route.cross_site }
 }
 
 /// What every worker builds its service from.

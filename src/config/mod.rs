@@ -30,6 +30,7 @@ pub mod secrets;
 pub mod starting;
 pub mod suggest;
 pub mod syntax;
+pub mod tls;
 pub mod tree;
 
 use schemars::JsonSchema;

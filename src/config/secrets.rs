@@ -1,17 +1,23 @@
 //! Secrets that are written into a text are not shown in findings about it: those are pasted into
 //! chats, and kept by whatever runs the check.
 
-use super::tree::{Node, Span};
+use super::tree::Node;
 
-/// The keys whose values are secrets, joined.
-const SECRETS: [&str; 2] = ["auth.jwt.secret", "auth.api_key.key"];
+/// The keys of an `[[auth]]` whose values are secrets.
+const SECRETS: [(&str, &str); 2] = [("jwt", "secret"), ("api_key", "key")];
 
 /// The text with stars in the place of its secrets, and everything else where it was. What is read
 /// from the environment is not in the text.
-pub fn masked(text: &str) -> String {
-    let (tree, _) = Node::parse(text);
+pub fn masked(text: &str, tree: &Node) -> String {
     let mut spans = Vec::new();
-    collect(&tree, &mut Vec::new(), &mut spans);
+    for (table, key) in SECRETS {
+        let auths = tree.entry("auth").map_or(&[][..], |entry| entry.node.elements());
+        let tables = auths.iter().filter_map(|auth| auth.entry(table));
+        let secrets = tables.filter_map(|table| table.node.entry(key));
+        spans.extend(
+            secrets.filter(|secret| is_written(&secret.node)).map(|it| it.node.span.clone()),
+        );
+    }
     let mut masked = text.to_owned();
     for span in spans {
         let Some(secret) = text.get(span.clone()) else { continue };
@@ -24,21 +30,10 @@ pub fn masked(text: &str) -> String {
     masked
 }
 
-fn collect<'t>(node: &'t Node, path: &mut Vec<&'t str>, spans: &mut Vec<Span>) {
-    if SECRETS.contains(&&*path.join(".")) {
-        let is_variable =
-            node.as_str().is_some_and(|text| text.starts_with("${") && text.ends_with('}'));
-        if !is_variable {
-            spans.push(node.span.clone());
-        }
-        return;
-    }
-    node.elements().iter().for_each(|element| collect(element, path, spans));
-    for entry in node.entries() {
-        path.push(&entry.key);
-        collect(&entry.node, path, spans);
-        path.pop();
-    }
+/// Whether it is there for all to read, not only its name.
+fn is_written(secret: &Node) -> bool {
+    let is_variable = |text: &str| text.starts_with("${") && text.ends_with('}');
+    !secret.as_str().is_some_and(is_variable)
 }
 
 #[cfg(test)]
@@ -49,10 +44,11 @@ mod tests {
     fn secrets_become_stars_and_nothing_moves() {
         let text = "[[auth]]\njwt = { secret = 'hünter2', key = 'x' }\n[[auth]]\n\
                     api_key.key = \"hunter2\"\n[auth.jwt]\nsecret = \"${NAME}\"\n";
-        let masked = masked(text);
+        let masked = |text: &str| super::masked(text, &Node::parse(text).0);
+        let (before, masked) = (masked("jwt = "), masked(text));
         assert_eq!(masked.len(), text.len());
         assert!(!masked.contains("nter2"), "{masked}");
         assert!(masked.contains("secret = '********', key = 'x'") && masked.contains("${NAME}"));
-        assert_eq!(super::masked("jwt = "), "jwt = ");
+        assert_eq!(before, "jwt = ");
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod auth;
 mod backends;
+mod cross_site;
+mod https;
 mod hub;
 mod listeners;
 mod names;
@@ -13,19 +15,24 @@ mod routes;
 mod summary;
 mod targets;
 mod timeouts;
+mod tls;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::cross_site::CrossSite;
+use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
+use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
@@ -68,6 +75,8 @@ pub struct ListenerPlan {
     pub name: String,
     /// At least one.
     pub bind: Vec<SocketAddr>,
+    pub https: HttpsPolicy,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Which requests go where.
@@ -77,6 +86,7 @@ pub struct RoutePlan {
     pub name: String,
     pub matcher: Matcher,
     pub target: TargetPlan,
+    pub cross_site: CrossSite,
 }
 
 /// What takes the requests of a route.
@@ -143,8 +153,9 @@ impl Plan {
     /// The plan of a text, and the warnings about it; or all that is wrong with it.
     pub fn from_source(source: &Source<'_>) -> Result<(Self, Report), Report> {
         let mut findings = Vec::new();
-        let plan = build(source, &mut findings);
-        let report = Report::new(source.name, &secrets::masked(source.text), findings);
+        let mut shown = String::new();
+        let plan = build(source, &mut findings, &mut shown);
+        let report = Report::new(source.name, &shown, findings);
         match plan {
             Some(plan) if report.count(Severity::Error) == 0 => Ok((plan, report)),
             _ => Err(report),
@@ -152,10 +163,12 @@ impl Plan {
     }
 }
 
-/// The plan; also when there are errors that leave one. `None` comes with an error.
-fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Plan> {
+/// The plan; also when there are errors that leave one. `None` comes with an error. `shown` becomes
+/// the text as findings may show it.
+fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>, shown: &mut String) -> Option<Plan> {
     let schema = Schema::of_config();
     let (mut tree, errors) = Node::parse(source.text);
+    *shown = secrets::masked(source.text, &tree);
     findings.extend(environment::expand(&mut tree, source.text, source.environment));
     let completeness = if errors.is_empty() { Completeness::Whole } else { Completeness::Doubtful };
     let reader = Reader { tree: &mut tree, schema, findings, completeness };
@@ -182,6 +195,7 @@ impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
+        self.https_redirects(&config);
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
