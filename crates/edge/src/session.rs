@@ -31,6 +31,7 @@ use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
 use crate::access_log::{ConnectionRecord, Record, WebSocketRecord};
 use crate::answer::{self, Body};
 use crate::backend::{Backend, Lease};
+use crate::cross_site::Stopped;
 use crate::end::{End, Party, Phase, Reason};
 use crate::endpoint::{Admission, Arrival};
 use crate::exchange::{Exchanged, exchange};
@@ -39,6 +40,7 @@ use crate::forward::{ClientBody, forward};
 use crate::http_io::{HttpIo, Meter};
 use crate::hygiene;
 use crate::onward;
+use crate::origin::Transport;
 use crate::path::Captures;
 use crate::route::{self, Asked, Target};
 use crate::service::EdgeShard;
@@ -149,18 +151,31 @@ impl Session {
     }
 
     async fn route(&self, record: &mut Record, parts: Parts, body: Incoming) -> Response<Body> {
+        if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
+            return answer;
+        }
         let classified = classify(&parts.method, parts.version, &parts.headers);
+        let is_websocket = !matches!(classified, Classified::NotWebSocket);
+        let https = &self.shard.edge.https[self.listener];
+        if let Some(answer) = https.redirect(&parts.uri, &parts.headers, is_websocket) {
+            return close_after(answer);
+        }
         let asked = Asked {
             listener: self.listener,
             uri: &parts.uri,
             headers: &parts.headers,
-            is_websocket: !matches!(classified, Classified::NotWebSocket),
+            is_websocket,
         };
         let Some((index, route, captures)) = route::find(&self.shard.edge.routes, &asked) else {
             return answer::text(StatusCode::NOT_FOUND, "no route takes this request");
         };
         record.route = Some(index);
-        match (&route.target, classified) {
+        let marks =
+            match route.cross_site.check(&parts, is_websocket, &route.target, self.transport()) {
+                Ok(marks) => marks,
+                Err(stopped) => return self.stopped(*stopped, record),
+            };
+        let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
             (Target::Static(files), _) => {
@@ -177,7 +192,9 @@ impl Session {
             (Target::Backend(backend), Classified::WebSocket(offer)) => {
                 self.upgrade(backend, index, &offer, record, parts).await
             }
-        }
+        };
+        marks.write(response.headers_mut());
+        response
     }
 
     /// Plain HTTP to a backend.
@@ -240,7 +257,7 @@ impl Session {
         record: &mut Record,
     ) -> Response<Body> {
         let subprotocols = offer.subprotocols.iter().filter_map(|one| one.to_str().ok()).collect();
-        let arrival = Arrival { captures, subprotocols, live: None };
+        let arrival = Arrival { captures, subprotocols, live: None, renewal: None };
         let timeout = self.shard.edge.timeouts.server.0;
         let admission = self.shard.endpoints[endpoint].admit(arrival);
         let admission = match tokio::time::timeout(timeout, admission).await {
@@ -256,6 +273,18 @@ impl Session {
         let record = record.websocket(route);
         *self.handover.borrow_mut() = Some(Handover::Endpoint { admission, record });
         answer::switching(headers, &accept_key(&offer.key))
+    }
+
+    /// The answer to a request that went no further because of its page.
+    fn stopped(&self, stopped: Stopped, record: &mut Record) -> Response<Body> {
+        if let Some(refused) = stopped.refused {
+            record.fault = Some(refused.as_str());
+        }
+        stopped.response
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Plain
     }
 
     fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {
