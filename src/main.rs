@@ -4,8 +4,6 @@
 //! The program is its verbs; each is a file in `verbs`. A configuration becomes a
 //! [`plan::Plan`], and a plan becomes a running node.
 
-// Not reached by a configuration yet.
-#[allow(dead_code)]
 mod acme;
 mod admin;
 mod bench;

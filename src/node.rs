@@ -25,6 +25,8 @@ use tidewire_runtime::worker::{BuildService, Drainer, Service, Worker, Workers};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::acme::Acme;
+use crate::acme::metrics::AcmeMetrics;
 use crate::endpoints::HubEndpoint;
 use crate::page;
 use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
@@ -33,6 +35,8 @@ use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
 pub struct Node {
     workers: Workers,
     probes: Vec<JoinHandle<()>>,
+    /// Keeps the certificates that an authority issues.
+    acme: Option<Acme>,
     drain_deadline: Duration,
     /// The addresses of its listeners, with the ports that the system chose.
     pub addresses: Vec<SocketAddr>,
@@ -51,6 +55,7 @@ pub struct NodeView {
     pub hub: Option<Arc<Hub>>,
     /// How clients say who they are.
     pub methods: Vec<Arc<Method>>,
+    pub acme_metrics: Arc<AcmeMetrics>,
     is_draining: AtomicBool,
 }
 
@@ -74,6 +79,7 @@ impl Node {
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
         let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
         let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
+        let acme = plan.acme.clone();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
         let edge_metrics: Vec<_> =
@@ -88,6 +94,8 @@ impl Node {
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
         let mut probes = health::watch::spawn(&edge.backends, control);
         probes.extend(kept);
+        let acme_metrics = Arc::default();
+        let acme = Acme::start(acme, &acme_metrics)?;
         let view = Arc::new(NodeView {
             name: name.to_owned(),
             edge,
@@ -95,9 +103,10 @@ impl Node {
             worker_metrics: workers.metrics().to_vec(),
             hub,
             methods,
+            acme_metrics,
             is_draining: AtomicBool::new(false),
         });
-        Ok(Self { workers, probes, drain_deadline, addresses, view })
+        Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
     }
 
     pub fn drainer(&self) -> Drainer {
@@ -111,6 +120,7 @@ impl Node {
         self.workers.drainer().drain(self.drain_deadline);
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
+        drop(self.acme);
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
         }
@@ -174,6 +184,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .collect();
     let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
     let (listeners, https) = listeners.unzip();
+    let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
         listeners,
         https,
@@ -181,7 +192,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         backends,
         timeouts: plan.timeouts,
         revocations: Arc::default(),
-        challenges: Arc::default(),
+        challenges: challenges.unwrap_or_default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)

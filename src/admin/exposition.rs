@@ -16,6 +16,7 @@ use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::WorkerMetrics;
 
+use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl Collector for Exposition {
         self.ends(&mut out)?;
         self.servers(&mut out)?;
         self.auths(&mut out)?;
+        self.orders(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -224,6 +226,17 @@ impl Exposition {
             })
         });
         out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
+    }
+
+    fn orders(&self, out: &mut Out<'_>) -> fmt::Result {
+        let orders = OrderResult::ALL.into_iter().flat_map(|result| {
+            self.nodes.iter().map(move |node| {
+                let labels =
+                    vec![("node", node.name.clone()), ("result", result.as_str().to_owned())];
+                (labels, node.acme_metrics.value(result))
+            })
+        });
+        out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {

@@ -79,6 +79,11 @@ const SAMPLES: &[(&str, &str)] = &[
     ("auth.basic.users", r#""users""#),
     ("auth.client_cert", r#"{ subject = "san:dns" }"#),
     ("hub.node", r#""server1""#),
+    ("acme.email", r#""admin@example.com""#),
+    ("acme.ca", r#""authority.pem""#),
+    ("acme.eab", r#"{ key_id = "kid-1", key_file = "eab.key" }"#),
+    ("acme.eab.key_id", r#""kid-1""#),
+    ("acme.eab.key_file", r#""eab.key""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];
 

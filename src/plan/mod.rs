@@ -3,6 +3,7 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+pub mod acme;
 pub mod auth;
 mod backends;
 mod cross_site;
@@ -37,6 +38,7 @@ use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
 
+use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
@@ -60,6 +62,8 @@ pub struct Plan {
     pub backends: Vec<BackendPlan>,
     pub auths: Vec<AuthPlan>,
     pub timeouts: Timeouts,
+    /// Set when a listener wants a certificate of an authority.
+    pub acme: Option<AcmePlan>,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
     /// Where health and metrics are; `None` is nowhere.
@@ -177,7 +181,13 @@ fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>, shown: &mut String
         syntax::report(&errors, source.text, &tree, schema, findings);
         return None;
     }
-    let mut checks = Checks { place: Place::root(&tree), tree: &tree, dir: source.dir, findings };
+    let mut checks = Checks {
+        place: Place::root(&tree),
+        tree: &tree,
+        dir: source.dir,
+        findings,
+        acme: AcmeWanted::default(),
+    };
     let plan = checks.plan(config?);
     // What stands in for something wrong serves to look further, and is never run.
     tree.is_whole().then_some(plan)
@@ -189,6 +199,8 @@ struct Checks<'c> {
     tree: &'c Node,
     dir: &'c Path,
     findings: &'c mut Vec<Diagnostic>,
+    /// What listeners have wanted so far.
+    acme: AcmeWanted,
 }
 
 impl Checks<'_> {
@@ -196,6 +208,7 @@ impl Checks<'_> {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
         self.https_redirects(&config);
+        let acme = self.acme(&config);
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
@@ -209,6 +222,7 @@ impl Checks<'_> {
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
             auths,
             timeouts: timeout,
+            acme,
             hub,
             admin: admin.map(|admin| admin.bind.0),
             log,
