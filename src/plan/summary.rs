@@ -27,8 +27,10 @@ impl Plan {
         let listeners = self.listeners.iter().map(listener);
         let routes = self.routes.iter().map(|it| ("route", it.name.clone(), self.route(it)));
         let backends = self.backends.iter().map(backend);
-        let auths =
-            self.auths.iter().map(|it| ("auth", it.config.name.clone(), it.method.to_string()));
+        let auths = self
+            .auths
+            .iter()
+            .filter_map(|it| Some(("auth", it.config.name.clone(), it.method()?.to_string())));
         let hub = self.hub.iter().map(|hub| ("hub", String::new(), hub.broker.to_string()));
         let admin = self.admin.iter().map(|bind| ("admin", String::new(), bind.to_string()));
         let workers = [("workers", String::new(), self.workers.to_string())];
