@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tidewire_auth::method::Method;
 use tidewire_edge::backend::Backend;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -53,6 +54,8 @@ pub struct NodeView {
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
     pub acme_metrics: Arc<AcmeMetrics>,
+    /// How clients say who they are.
+    pub methods: Vec<Arc<Method>>,
     is_draining: AtomicBool,
 }
 
@@ -75,6 +78,8 @@ impl Node {
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
         let acme = plan.acme.clone();
+        let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
+        let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
         let edge_metrics: Vec<_> =
@@ -87,7 +92,8 @@ impl Node {
         };
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
-        let probes = health::watch::spawn(&edge.backends, control);
+        let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(kept);
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
         let view = Arc::new(NodeView {
@@ -97,6 +103,7 @@ impl Node {
             worker_metrics: workers.metrics().to_vec(),
             hub,
             acme_metrics,
+            methods,
             is_draining: AtomicBool::new(false),
         });
         Ok(Self { workers, probes, acme, drain_deadline, addresses, view })

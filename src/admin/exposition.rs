@@ -32,6 +32,7 @@ impl Collector for Exposition {
         self.ends(&mut out)?;
         self.servers(&mut out)?;
         self.orders(&mut out)?;
+        self.auths(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -206,6 +207,36 @@ impl Exposition {
             })
         });
         out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
+    }
+
+    /// Left out where nobody has to say who they are.
+    fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
+        let reports = || {
+            self.nodes.iter().flat_map(|node| {
+                let reports = node.methods.iter().filter_map(|method| method.report());
+                reports.map(|report| {
+                    let labels =
+                        vec![("node", node.name.clone()), ("auth", report.auth.to_string())];
+                    (labels, report)
+                })
+            })
+        };
+        if reports().next().is_none() {
+            return Ok(());
+        }
+        let keys = reports().map(|(labels, report)| (labels, report.keys as u64));
+        out.gauge("auth_keys", "Keys or users that clients are checked with", keys)?;
+        let fetched = || reports().filter_map(|(labels, it)| Some((labels, it.fetches?)));
+        let ages = fetched().filter_map(|(labels, it)| Some((labels, it.age?.as_secs())));
+        out.gauge("auth_jwks_age_seconds", "Time since the key set was fetched", ages)?;
+        let fetches = fetched().flat_map(|(labels, it)| {
+            [("ok", it.ok), ("failed", it.failed)].map(|(result, count)| {
+                let mut labels = labels.clone();
+                labels.push(("result", result.to_owned()));
+                (labels, count)
+            })
+        });
+        out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {

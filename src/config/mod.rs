@@ -26,6 +26,7 @@ pub mod reference;
 pub mod route;
 pub mod sample;
 pub mod schema;
+pub mod secrets;
 pub mod starting;
 pub mod suggest;
 pub mod syntax;

@@ -47,6 +47,7 @@ use crate::config::log::LogConfig;
 use crate::config::place::Place;
 use crate::config::reading::{Completeness, Reader};
 use crate::config::schema::Schema;
+use crate::config::secrets;
 use crate::config::syntax;
 use crate::config::tree::Node;
 
@@ -156,8 +157,9 @@ impl Plan {
     /// The plan of a text, and the warnings about it; or all that is wrong with it.
     pub fn from_source(source: &Source<'_>) -> Result<(Self, Report), Report> {
         let mut findings = Vec::new();
-        let plan = build(source, &mut findings);
-        let report = Report::new(source.name, source.text, findings);
+        let mut shown = String::new();
+        let plan = build(source, &mut findings, &mut shown);
+        let report = Report::new(source.name, &shown, findings);
         match plan {
             Some(plan) if report.count(Severity::Error) == 0 => Ok((plan, report)),
             _ => Err(report),
@@ -165,10 +167,12 @@ impl Plan {
     }
 }
 
-/// The plan; also when there are errors that leave one. `None` comes with an error.
-fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Plan> {
+/// The plan; also when there are errors that leave one. `None` comes with an error. `shown` becomes
+/// the text as findings may show it.
+fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>, shown: &mut String) -> Option<Plan> {
     let schema = Schema::of_config();
     let (mut tree, errors) = Node::parse(source.text);
+    *shown = secrets::masked(source.text, &tree);
     findings.extend(environment::expand(&mut tree, source.text, source.environment));
     let completeness = if errors.is_empty() { Completeness::Whole } else { Completeness::Doubtful };
     let reader = Reader { tree: &mut tree, schema, findings, completeness };
