@@ -4,6 +4,7 @@
 //! The program is its verbs; each is a file in `verbs`. A configuration becomes a
 //! [`plan::Plan`], and a plan becomes a running node.
 
+mod acme;
 mod admin;
 mod bench;
 mod cli;

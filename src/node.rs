@@ -24,6 +24,8 @@ use tidewire_runtime::worker::{BuildService, Drainer, Service, Worker, Workers};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::acme::Acme;
+use crate::acme::metrics::AcmeMetrics;
 use crate::endpoints::HubEndpoint;
 use crate::page;
 use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
@@ -32,6 +34,8 @@ use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
 pub struct Node {
     workers: Workers,
     probes: Vec<JoinHandle<()>>,
+    /// Keeps the certificates that an authority issues.
+    acme: Option<Acme>,
     drain_deadline: Duration,
     /// The addresses of its listeners, with the ports that the system chose.
     pub addresses: Vec<SocketAddr>,
@@ -48,6 +52,7 @@ pub struct NodeView {
     /// By worker.
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
+    pub acme_metrics: Arc<AcmeMetrics>,
     is_draining: AtomicBool,
 }
 
@@ -69,6 +74,7 @@ impl Node {
         let addresses = listeners.iter().map(Listener::address).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
+        let acme = plan.acme.clone();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
         let edge_metrics: Vec<_> =
@@ -82,15 +88,18 @@ impl Node {
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
         let probes = health::watch::spawn(&edge.backends, control);
+        let acme_metrics = Arc::default();
+        let acme = Acme::start(acme, &acme_metrics)?;
         let view = Arc::new(NodeView {
             name: name.to_owned(),
             edge,
             edge_metrics,
             worker_metrics: workers.metrics().to_vec(),
             hub,
+            acme_metrics,
             is_draining: AtomicBool::new(false),
         });
-        Ok(Self { workers, probes, drain_deadline, addresses, view })
+        Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
     }
 
     pub fn drainer(&self) -> Drainer {
@@ -104,6 +113,7 @@ impl Node {
         self.workers.drainer().drain(self.drain_deadline);
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
+        drop(self.acme);
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
         }
@@ -167,6 +177,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .collect();
     let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
     let (listeners, https) = listeners.unzip();
+    let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
         listeners,
         https,
@@ -174,6 +185,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         backends,
         timeouts: plan.timeouts,
         revocations: Arc::default(),
+        challenges: challenges.unwrap_or_default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)

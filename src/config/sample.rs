@@ -44,6 +44,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("route.backend", r#""nodes""#),
     ("route.hub", r#"{ topic = "{topic}", reply = "Received: {message}" }"#),
     ("route.hub.topic", r#""{topic}""#),
+    ("route.hub.subscribe", r#"["chat:{sub}:*", "public"]"#),
+    ("route.hub.publish", r#"["chat:{sub}:*"]"#),
     ("route.hub.reply", r#""Received: {message}""#),
     ("route.static", r#"{ dir = "public" }"#),
     ("route.static.dir", r#""public""#),
@@ -78,6 +80,11 @@ const SAMPLES: &[(&str, &str)] = &[
     ("auth.basic.users", r#""users""#),
     ("auth.client_cert", r#"{ subject = "san:dns" }"#),
     ("hub.node", r#""server1""#),
+    ("acme.email", r#""admin@example.com""#),
+    ("acme.ca", r#""authority.pem""#),
+    ("acme.eab", r#"{ key_id = "kid-1", key_file = "eab.key" }"#),
+    ("acme.eab.key_id", r#""kid-1""#),
+    ("acme.eab.key_file", r#""eab.key""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];
 

@@ -17,7 +17,11 @@ pub struct TlsConfig {
     /// Certificates with their keys, in PEM. A client gets the one for the name that it asks for:
     /// an exact name before a wildcard, and the first one for a name that none has. Several may be
     /// for the same names, such as one with an ECDSA and one with an RSA key.
+    #[serde(default)]
     pub certificate: Vec<CertificateConfig>,
+    /// Names for which a certificate is ordered, one for all of them, as `[acme]` says.
+    #[serde(default)]
+    pub acme: Vec<String>,
     /// Refuse clients that ask for a name that no certificate has, or for none, instead of giving
     /// them the first one.
     #[serde(default)]

@@ -3,6 +3,7 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+pub mod acme;
 pub mod auth;
 mod backends;
 mod cross_site;
@@ -37,6 +38,7 @@ use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
 
+use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
@@ -59,6 +61,8 @@ pub struct Plan {
     pub backends: Vec<BackendPlan>,
     pub auths: Vec<AuthPlan>,
     pub timeouts: Timeouts,
+    /// Set when a listener wants a certificate of an authority.
+    pub acme: Option<AcmePlan>,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
     /// Where health and metrics are; `None` is nowhere.
@@ -173,7 +177,13 @@ fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Plan> {
         syntax::report(&errors, source.text, &tree, schema, findings);
         return None;
     }
-    let mut checks = Checks { place: Place::root(&tree), tree: &tree, dir: source.dir, findings };
+    let mut checks = Checks {
+        place: Place::root(&tree),
+        tree: &tree,
+        dir: source.dir,
+        findings,
+        acme: AcmeWanted::default(),
+    };
     let plan = checks.plan(config?);
     // What stands in for something wrong serves to look further, and is never run.
     tree.is_whole().then_some(plan)
@@ -185,12 +195,15 @@ struct Checks<'c> {
     tree: &'c Node,
     dir: &'c Path,
     findings: &'c mut Vec<Diagnostic>,
+    /// What listeners have wanted so far.
+    acme: AcmeWanted,
 }
 
 impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
+        let acme = self.acme(&config);
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
@@ -204,6 +217,7 @@ impl Checks<'_> {
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
             auths,
             timeouts: timeout,
+            acme,
             hub,
             admin: admin.map(|admin| admin.bind.0),
             log,

@@ -9,6 +9,7 @@ use tidewire_runtime::conn::Conn;
 use tidewire_runtime::worker::{Service, Worker};
 
 use crate::backend::Backend;
+use crate::challenge::Challenges;
 use crate::endpoint::Endpoint;
 use crate::https_policy::HttpsPolicy;
 use crate::metrics::EdgeMetrics;
@@ -28,6 +29,8 @@ pub struct Edge {
     pub backends: Vec<Arc<Backend>>,
     pub timeouts: Timeouts,
     pub revocations: Arc<Revocations>,
+    /// ACME challenges that are pending.
+    pub challenges: Arc<Challenges>,
     /// Whether each request, WebSocket and connection gets a line in the log.
     pub is_logging_requests: bool,
 }
@@ -69,7 +72,9 @@ impl EdgeShard {
         http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
         let mut server_http = hyper::client::conn::http1::Builder::new();
         server_http.max_buf_size(SERVER_BYTES);
-        let (pool, lives) = (Pool::default(), Rc::default());
+        let pool = Pool::default();
+        let lives = Rc::new(Lives::new(Arc::clone(&edge.revocations)));
+        tokio::task::spawn_local(Rc::clone(&lives).watch());
         Rc::new(Self { edge, worker, endpoints, pool, lives, metrics, http, server_http })
     }
 

@@ -152,6 +152,9 @@ impl Session {
     }
 
     async fn route(&self, record: &mut Record, parts: Parts, body: Incoming) -> Response<Body> {
+        if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
+            return answer;
+        }
         let classified = classify(&parts.method, parts.version, &parts.headers);
         let is_websocket = !matches!(classified, Classified::NotWebSocket);
         if let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket) {

@@ -8,6 +8,7 @@
 //! What is right is swapped in whole, what is wrong is said and the last good one stays. A
 //! connection keeps what it was shaken hands with. How bytes are moved is the runtime's.
 
+pub mod acme;
 pub mod chain;
 pub mod clients;
 pub mod date;
@@ -103,7 +104,10 @@ impl Tls {
     pub fn expiries(&self) -> Vec<(&str, Date)> {
         let current = self.current.load();
         let files = self.sources.certificates.iter().map(|files| files.cert.name.as_str());
-        files.zip(current.certificates.iter().map(|one| one.leaf.not_after)).collect()
+        let files = files.zip(current.certificates.iter().map(|one| one.leaf.not_after));
+        let acme = self.sources.acme.iter();
+        let acme = acme.filter_map(|one| Some((one.names()[0].as_str(), one.not_after()?)));
+        files.chain(acme).collect()
     }
 
     /// Reads the files and swaps them in, or says what is wrong with them.

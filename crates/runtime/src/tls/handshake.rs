@@ -80,9 +80,13 @@ impl Handshake {
                 self.greeting = Some(greeting);
             }
             if let Err(error) = step {
-                // The alert. Hardly anything was sent before it, so there is room for it.
-                let _ = self.channel.poll_flush(cx);
-                return Poll::Ready(Err(self.explain(error)));
+                let error = self.explain(error);
+                // The alert, which plain HTTP has no use for. Hardly anything was sent before it,
+                // so there is room for it.
+                if !matches!(error, TlsError::PlainHttp) {
+                    let _ = self.channel.poll_flush(cx);
+                }
+                return Poll::Ready(Err(error));
             }
             let facts = self.channel.session().facts();
             let is_tls13 = facts.protocol_version() == Some(ProtocolVersion::TLSv1_3);
@@ -98,7 +102,8 @@ impl Handshake {
     /// Knows more about an error than rustls says.
     fn explain(&self, error: TlsError) -> TlsError {
         match (error, &self.greeting) {
-            (TlsError::Violation(Error::InvalidMessage(_)), None) => match self.first {
+            (error @ TlsError::Violation(Error::InvalidMessage(_)), None) => match self.first {
+                Some(HANDSHAKE_RECORD) => error,
                 Some(byte) if byte.is_ascii_alphabetic() => TlsError::PlainHttp,
                 _ => TlsError::NotTls,
             },
@@ -132,6 +137,9 @@ impl Handshake {
         }
     }
 }
+
+/// How TLS begins (RFC 8446, section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
 
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 73\r\n\r\n\
