@@ -34,6 +34,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("listen.tls.certificate.ocsp", r#""staple.der""#),
     ("listen.tls.client_cert", r#"{ mode = "required", ca = "ca.pem" }"#),
     ("listen.tls.client_cert.ca", r#""ca.pem""#),
+    ("listen.tls.hsts", r#"{ max_age = "365d" }"#),
     ("route.name", r#""chat""#),
     ("route.listen", r#""public""#),
     ("route.host", r#"["example.com", "*.example.com"]"#),

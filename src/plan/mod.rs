@@ -207,7 +207,6 @@ impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
-        self.https_redirects(&config);
         let acme = self.acme(&config);
         self.backends(&config);
         let auths = self.auths(&config);

@@ -38,9 +38,9 @@ use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
 use crate::forward::{ClientBody, forward};
 use crate::http_io::{HttpIo, Meter};
+use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
 use crate::onward;
-use crate::origin::Transport;
 use crate::path::Captures;
 use crate::route::{self, Asked, Target};
 use crate::service::EdgeShard;
@@ -137,7 +137,7 @@ impl Session {
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
-        let response = match hygiene::check(&parts) {
+        let mut response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::text(unfit.status(), unfit)),
             Ok(()) => self.route(&mut record, parts, body).await,
         };
@@ -146,6 +146,7 @@ impl Session {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return response; // The WebSocket gets the line.
         }
+        self.https().mark(response.headers_mut());
         let over = Over { session: self, record, body_bytes: 0 };
         response.map(|body| body.before(over))
     }
@@ -156,8 +157,7 @@ impl Session {
         }
         let classified = classify(&parts.method, parts.version, &parts.headers);
         let is_websocket = !matches!(classified, Classified::NotWebSocket);
-        let https = &self.shard.edge.https[self.listener];
-        if let Some(answer) = https.redirect(&parts.uri, &parts.headers, is_websocket) {
+        if let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket) {
             return close_after(answer);
         }
         let asked = Asked {
@@ -170,11 +170,15 @@ impl Session {
             return answer::text(StatusCode::NOT_FOUND, "no route takes this request");
         };
         record.route = Some(index);
-        let marks =
-            match route.cross_site.check(&parts, is_websocket, &route.target, self.transport()) {
-                Ok(marks) => marks,
-                Err(stopped) => return self.stopped(*stopped, record),
-            };
+        let marks = match route.cross_site.check(
+            &parts,
+            is_websocket,
+            &route.target,
+            self.https().transport(),
+        ) {
+            Ok(marks) => marks,
+            Err(stopped) => return self.stopped(*stopped, record),
+        };
         let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
@@ -283,8 +287,8 @@ impl Session {
         stopped.response
     }
 
-    fn transport(&self) -> Transport {
-        Transport::Plain
+    fn https(&self) -> &HttpsPolicy {
+        &self.shard.edge.https[self.listener]
     }
 
     fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {
