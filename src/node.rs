@@ -15,6 +15,7 @@ use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::route::{Route, Target};
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
 use tidewire_edge::static_files::StaticFiles;
+use tidewire_edge::tls::{self, Tls};
 use tidewire_hub::broker::BrokerState;
 use tidewire_hub::broker::memory::MemoryBroker;
 use tidewire_hub::hub::Hub;
@@ -94,6 +95,7 @@ impl Node {
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
         let mut probes = health::watch::spawn(&edge.backends, control);
         probes.extend(kept);
+        probes.extend(tls::watch::spawn(&edge.tls, control));
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
         let view = Arc::new(NodeView {
@@ -128,6 +130,11 @@ impl Node {
 }
 
 impl NodeView {
+    /// Has the files of TLS read again.
+    pub fn ask_for_reload(&self) {
+        self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
+    }
+
     /// Why clients should not be sent here now; empty when they should.
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -182,10 +189,12 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .into_iter()
         .map(|route| assemble_route(route, &backends, &mut topics))
         .collect();
+    let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
     let (listeners, https) = listeners.unzip();
     let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
+        tls,
         listeners,
         https,
         routes,
