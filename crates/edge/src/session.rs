@@ -42,6 +42,7 @@ use crate::http_io::{HttpIo, Meter};
 use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
 use crate::onward;
+use crate::origin::Transport;
 use crate::path::Captures;
 use crate::route::{self, Asked, Target};
 use crate::service::EdgeShard;
@@ -185,15 +186,11 @@ impl Session {
             return answer::text(StatusCode::NOT_FOUND, "no route takes this request");
         };
         record.route = Some(index);
-        let marks = match route.cross_site.check(
-            &parts,
-            is_websocket,
-            &route.target,
-            self.https().transport(),
-        ) {
-            Ok(marks) => marks,
-            Err(stopped) => return self.stopped(*stopped, record),
-        };
+        let marks =
+            match route.cross_site.check(&parts, is_websocket, &route.target, self.transport()) {
+                Ok(marks) => marks,
+                Err(stopped) => return self.stopped(*stopped, record),
+            };
         let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
@@ -304,6 +301,10 @@ impl Session {
 
     fn https(&self) -> &HttpsPolicy {
         &self.shard.edge.https[self.listener]
+    }
+
+    fn transport(&self) -> Transport {
+        if self.secured.is_some() { Transport::Tls } else { Transport::Plain }
     }
 
     fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {
