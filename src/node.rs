@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tidewire_auth::revocation::Revocations;
 use tidewire_edge::backend::Backend;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 use crate::endpoints::HubEndpoint;
 use crate::page;
 use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
+use crate::revocations::Revoker;
 
 /// A running node.
 pub struct Node {
@@ -48,6 +50,7 @@ pub struct NodeView {
     /// By worker.
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
+    pub revoker: Arc<Revoker>,
     is_draining: AtomicBool,
 }
 
@@ -69,8 +72,15 @@ impl Node {
         let addresses = listeners.iter().map(Listener::address).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
+        let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
+        let revoker = Revoker::start(
+            revocation,
+            Arc::clone(&edge.revocations),
+            hub.clone().zip(hub_config).as_ref(),
+            control,
+        )?;
         let edge_metrics: Vec<_> =
             (0..count).map(|_| Arc::new(EdgeMetrics::new(edge.routes.len()))).collect();
         let build = Build {
@@ -88,6 +98,7 @@ impl Node {
             edge_metrics,
             worker_metrics: workers.metrics().to_vec(),
             hub,
+            revoker,
             is_draining: AtomicBool::new(false),
         });
         Ok(Self { workers, probes, drain_deadline, addresses, view })
@@ -104,6 +115,7 @@ impl Node {
         self.workers.drainer().drain(self.drain_deadline);
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
+        self.view.revoker.stop();
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
         }
@@ -173,7 +185,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         routes,
         backends,
         timeouts: plan.timeouts,
-        revocations: Arc::default(),
+        revocations: Arc::new(Revocations::new(plan.revocation.max)),
         challenges: Arc::default(),
         is_logging_requests: plan.log.requests,
     };

@@ -17,6 +17,7 @@ use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::WorkerMetrics;
 
 use crate::node::NodeView;
+use crate::revocations::{Revoker, wall};
 
 #[derive(Debug)]
 pub struct Exposition {
@@ -30,6 +31,7 @@ impl Collector for Exposition {
         self.routes(&mut out)?;
         self.ends(&mut out)?;
         self.servers(&mut out)?;
+        self.revocations(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -193,6 +195,29 @@ impl Exposition {
                 })
             })
         })
+    }
+
+    fn revocations(&self, out: &mut Out<'_>) -> fmt::Result {
+        let per_node = |read: fn(&Revoker) -> u64| {
+            self.nodes
+                .iter()
+                .map(move |node| (vec![("node", node.name.clone())], read(&node.revoker)))
+        };
+        out.gauge(
+            "auth_revocations",
+            "Tokens and subjects that are revoked now",
+            per_node(|it| it.known.len(wall()) as u64),
+        )?;
+        out.counter(
+            "auth_revocations_refused",
+            "Revocations that there was no room for",
+            per_node(|it| it.counts.refused.load(Ordering::Relaxed)),
+        )?;
+        out.counter(
+            "auth_revocation_malformed",
+            "Messages about revocations that were wrong and dropped",
+            per_node(|it| it.counts.malformed.load(Ordering::Relaxed)),
+        )
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {

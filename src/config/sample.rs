@@ -79,6 +79,9 @@ const SAMPLES: &[(&str, &str)] = &[
     ("auth.basic.users", r#""users""#),
     ("auth.client_cert", r#"{ subject = "san:dns" }"#),
     ("hub.node", r#""server1""#),
+    ("revocation.file", r#""/var/lib/tidewire/revocations.json""#),
+    ("admin.token", r#""${ADMIN_TOKEN}""#),
+    ("admin.token_file", r#""/etc/tidewire/admin.token""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];
 

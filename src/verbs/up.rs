@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use crate::cli::UpArgs;
 use crate::config::diagnostic::Paint;
 use crate::node::Node;
-use crate::plan::Plan;
+use crate::plan::{AdminPlan, Plan};
 use crate::signals::Signals;
 use crate::{admin, logging, process};
 
@@ -32,7 +32,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
     }
     let edge = start("edge", &edge_config(args, &servers)?, &memory, control.handle())?;
     let views = std::iter::once(&edge).chain(&servers).map(|node| node.view.clone()).collect();
-    let admin = admin::start(ANY_PORT, views, control.handle())?;
+    let admin = admin::start(AdminPlan { bind: ANY_PORT, token: None }, views, control.handle())?;
     print!("{}", greeting(args, &edge, &servers, admin));
     if args.open {
         open(&format!("http://{}/", edge.addresses[0]));
