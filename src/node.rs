@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tidewire_auth::method::Method;
+use tidewire_auth::revocation::Revocations;
 use tidewire_edge::backend::Backend;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -31,6 +32,7 @@ use crate::acme::metrics::AcmeMetrics;
 use crate::endpoints::HubEndpoint;
 use crate::page;
 use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
+use crate::revocations::Revoker;
 
 /// A running node.
 pub struct Node {
@@ -57,6 +59,7 @@ pub struct NodeView {
     pub acme_metrics: Arc<AcmeMetrics>,
     /// How clients say who they are.
     pub methods: Vec<Arc<Method>>,
+    pub revoker: Arc<Revoker>,
     is_draining: AtomicBool,
 }
 
@@ -81,8 +84,15 @@ impl Node {
         let acme = plan.acme.clone();
         let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
         let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
+        let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
+        let revoker = Revoker::start(
+            revocation,
+            Arc::clone(&edge.revocations),
+            hub.clone().zip(hub_config).as_ref(),
+            control,
+        )?;
         let edge_metrics: Vec<_> =
             (0..count).map(|_| Arc::new(EdgeMetrics::new(edge.routes.len()))).collect();
         let build = Build {
@@ -106,6 +116,7 @@ impl Node {
             hub,
             acme_metrics,
             methods,
+            revoker,
             is_draining: AtomicBool::new(false),
         });
         Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
@@ -123,6 +134,7 @@ impl Node {
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
         drop(self.acme);
+        self.view.revoker.stop();
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
         }
@@ -200,7 +212,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         routes,
         backends,
         timeouts: plan.timeouts,
-        revocations: Arc::default(),
+        revocations: Arc::new(Revocations::new(plan.revocation.max)),
         challenges: challenges.unwrap_or_default(),
         is_logging_requests: plan.log.requests,
     };

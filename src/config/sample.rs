@@ -85,6 +85,9 @@ const SAMPLES: &[(&str, &str)] = &[
     ("acme.eab", r#"{ key_id = "kid-1", key_file = "eab.key" }"#),
     ("acme.eab.key_id", r#""kid-1""#),
     ("acme.eab.key_file", r#""eab.key""#),
+    ("revocation.file", r#""/var/lib/tidewire/revocations.json""#),
+    ("admin.token", r#""${ADMIN_TOKEN}""#),
+    ("admin.token_file", r#""/etc/tidewire/admin.token""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];
 
