@@ -168,6 +168,9 @@ impl Session {
     }
 
     async fn route(&self, record: &mut Record, parts: Parts, body: Incoming) -> Response<Body> {
+        if let Some(answer) = self.misdirected(&parts) {
+            return answer;
+        }
         if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
             return answer;
         }
@@ -301,6 +304,12 @@ impl Session {
 
     fn https(&self) -> &HttpsPolicy {
         &self.shard.edge.https[self.listener]
+    }
+
+    /// The answer to a request that came by the TLS of another name.
+    fn misdirected(&self, parts: &Parts) -> Option<Response<Body>> {
+        let sni = self.secured.as_ref()?.server_name.as_deref();
+        self.https().misdirected(sni, &parts.uri, &parts.headers)
     }
 
     fn transport(&self) -> Transport {
