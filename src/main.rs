@@ -4,13 +4,12 @@
 //! The program is its verbs; each is a file in `verbs`. A configuration becomes a
 //! [`plan::Plan`], and a plan becomes a running node.
 
-// Not reached by a configuration yet.
-#[allow(dead_code)]
 mod acme;
 mod admin;
 mod bench;
 mod cli;
 mod config;
+mod dev_certificate;
 mod endpoints;
 mod logging;
 mod node;

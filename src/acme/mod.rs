@@ -16,6 +16,8 @@ pub mod challenge;
 pub mod config;
 pub mod metrics;
 
+#[cfg(not(feature = "acme"))]
+mod absent;
 #[cfg(feature = "acme")]
 mod authority;
 #[cfg(feature = "acme")]
@@ -36,6 +38,11 @@ mod schedule;
 mod storage;
 #[cfg(feature = "acme")]
 mod thread;
+
+#[cfg(not(feature = "acme"))]
+pub use self::absent::Acme;
+#[cfg(feature = "acme")]
+pub use self::thread::Acme;
 
 #[cfg(all(test, feature = "acme"))]
 mod tests;

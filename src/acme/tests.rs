@@ -72,7 +72,7 @@ impl Node {
         let (into, metrics) = (Arc::clone(&installed), Arc::<AcmeMetrics>::default());
         let install = Arc::new(move |issued: &Issued| into.lock().unwrap().push(issued.clone()));
         let (challenges, counted) = (Arc::clone(challenges), Arc::clone(&metrics));
-        let acme = Acme::start(config, vec![(names, install)], challenges, counted).unwrap();
+        let acme = Acme::keep(config, vec![(names, install)], challenges, counted).unwrap();
         Self { _acme: acme, installed, metrics }
     }
 

@@ -5,16 +5,20 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 use tidewire_edge::challenge::Challenges;
+use tidewire_edge::tls::acme::AcmeCertificate;
+use tidewire_edge::tls::date::Date;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::authority::Authority;
 use super::config::AcmeConfig;
+use super::issued::Issued;
 use super::keeper::{Install, Keeper};
 use super::metrics::AcmeMetrics;
 use super::names::Names;
 use super::offer::Board;
-use super::storage::Storage;
+use super::storage::{Storage, unix_seconds};
+use crate::plan::acme::AcmePlan;
 
 /// Keeps certificates until it is dropped.
 #[derive(Debug)]
@@ -24,10 +28,28 @@ pub struct Acme {
 }
 
 /// Names, and where their certificate goes.
-pub type Wanted = (Names, Install);
+type Wanted = (Names, Install);
 
 impl Acme {
+    /// Keeps what a plan wants, if it wants anything.
     pub fn start(
+        plan: Option<AcmePlan>,
+        metrics: &Arc<AcmeMetrics>,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(AcmePlan { config, wanted }) = plan else { return Ok(None) };
+        let keep = |certificate: Arc<AcmeCertificate>| {
+            let names = Names::new(certificate.names())?;
+            let install = move |issued: &Issued| {
+                let not_after = Date(unix_seconds(issued.not_after) as i64);
+                certificate.install(Arc::clone(&issued.certified), not_after);
+            };
+            Some((names, Arc::new(install) as Install))
+        };
+        let certificates = wanted.certificates.into_iter().filter_map(keep).collect();
+        Self::keep(config, certificates, wanted.challenges, Arc::clone(metrics)).map(Some)
+    }
+
+    pub(super) fn keep(
         config: AcmeConfig,
         wanted: Vec<Wanted>,
         challenges: Arc<Challenges>,

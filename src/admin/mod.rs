@@ -6,6 +6,7 @@ mod exposition;
 mod guard;
 mod probes;
 pub mod revocations;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -27,6 +27,7 @@ pub mod revocation;
 pub mod route;
 pub mod sample;
 pub mod schema;
+pub mod secrets;
 pub mod starting;
 pub mod suggest;
 pub mod syntax;
@@ -46,6 +47,7 @@ use self::listen::ListenConfig;
 use self::log::LogConfig;
 use self::revocation::RevocationConfig;
 use self::route::RouteConfig;
+use crate::acme::config::AcmeConfig;
 
 /// The configuration of a node, as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +66,9 @@ pub struct Config {
     pub auth: Vec<AuthConfig>,
     /// This node's hub, which `hub` routes lead to. Without it, the node is an edge only.
     pub hub: Option<HubConfig>,
+    /// Certificates from an authority that issues them by itself. Without it, there are none but
+    /// those in files.
+    pub acme: Option<AcmeConfig>,
     /// How long each wait may take.
     pub timeout: Timeouts,
     /// Credentials that are not accepted any more.

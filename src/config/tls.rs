@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_edge::hsts::HstsConfig;
 use tidewire_edge::tls::sources::{Alpn, ClientCertMode, MinVersion};
 use tidewire_runtime::units::Period;
 
@@ -16,7 +17,11 @@ pub struct TlsConfig {
     /// Certificates with their keys, in PEM. A client gets the one for the name that it asks for:
     /// an exact name before a wildcard, and the first one for a name that none has. Several may be
     /// for the same names, such as one with an ECDSA and one with an RSA key.
+    #[serde(default)]
     pub certificate: Vec<CertificateConfig>,
+    /// Names for which a certificate is ordered, one for all of them, as `[acme]` says.
+    #[serde(default)]
+    pub acme: Vec<String>,
     /// Refuse clients that ask for a name that no certificate has, or for none, instead of giving
     /// them the first one.
     #[serde(default)]
@@ -29,6 +34,9 @@ pub struct TlsConfig {
     pub alpn: Vec<Alpn>,
     /// Ask clients for a certificate.
     pub client_cert: Option<ClientCertConfig>,
+    /// Have browsers remember to come by TLS only (`Strict-Transport-Security`), with every answer
+    /// here.
+    pub hsts: Option<HstsConfig>,
     /// How often the files are looked at. Files that have changed are read; when they are right,
     /// new connections get what is in them, and open ones are left alone. `0s` is never. SIGHUP
     /// has them read at once.

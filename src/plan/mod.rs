@@ -3,6 +3,7 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+pub mod acme;
 pub mod auth;
 mod backends;
 mod cross_site;
@@ -40,6 +41,7 @@ use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
 
+use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
@@ -48,6 +50,7 @@ use crate::config::log::LogConfig;
 use crate::config::place::Place;
 use crate::config::reading::{Completeness, Reader};
 use crate::config::schema::Schema;
+use crate::config::secrets;
 use crate::config::syntax;
 use crate::config::tree::Node;
 
@@ -62,6 +65,8 @@ pub struct Plan {
     pub backends: Vec<BackendPlan>,
     pub auths: Vec<AuthPlan>,
     pub timeouts: Timeouts,
+    /// Set when a listener wants a certificate of an authority.
+    pub acme: Option<AcmePlan>,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
     pub revocation: RevocationPlan,
@@ -171,8 +176,9 @@ impl Plan {
     /// The plan of a text, and the warnings about it; or all that is wrong with it.
     pub fn from_source(source: &Source<'_>) -> Result<(Self, Report), Report> {
         let mut findings = Vec::new();
-        let plan = build(source, &mut findings);
-        let report = Report::new(source.name, source.text, findings);
+        let mut shown = String::new();
+        let plan = build(source, &mut findings, &mut shown);
+        let report = Report::new(source.name, &shown, findings);
         match plan {
             Some(plan) if report.count(Severity::Error) == 0 => Ok((plan, report)),
             _ => Err(report),
@@ -180,10 +186,12 @@ impl Plan {
     }
 }
 
-/// The plan; also when there are errors that leave one. `None` comes with an error.
-fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Plan> {
+/// The plan; also when there are errors that leave one. `None` comes with an error. `shown` becomes
+/// the text as findings may show it.
+fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>, shown: &mut String) -> Option<Plan> {
     let schema = Schema::of_config();
     let (mut tree, errors) = Node::parse(source.text);
+    *shown = secrets::masked(source.text, &tree);
     findings.extend(environment::expand(&mut tree, source.text, source.environment));
     let completeness = if errors.is_empty() { Completeness::Whole } else { Completeness::Doubtful };
     let reader = Reader { tree: &mut tree, schema, findings, completeness };
@@ -192,7 +200,13 @@ fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Plan> {
         syntax::report(&errors, source.text, &tree, schema, findings);
         return None;
     }
-    let mut checks = Checks { place: Place::root(&tree), tree: &tree, dir: source.dir, findings };
+    let mut checks = Checks {
+        place: Place::root(&tree),
+        tree: &tree,
+        dir: source.dir,
+        findings,
+        acme: AcmeWanted::default(),
+    };
     let plan = checks.plan(config?);
     // What stands in for something wrong serves to look further, and is never run.
     tree.is_whole().then_some(plan)
@@ -204,13 +218,15 @@ struct Checks<'c> {
     tree: &'c Node,
     dir: &'c Path,
     findings: &'c mut Vec<Diagnostic>,
+    /// What listeners have wanted so far.
+    acme: AcmeWanted,
 }
 
 impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
-        self.https_redirects(&config);
+        let acme = self.acme(&config);
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
@@ -225,6 +241,7 @@ impl Checks<'_> {
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
             auths,
             timeouts: timeout,
+            acme,
             hub,
             revocation,
             admin,

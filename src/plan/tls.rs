@@ -23,8 +23,9 @@ impl<'c> Checks<'c> {
         let (config, place) = (listener.tls.as_ref()?, place.key("tls"));
         self.period_or_zero("reload", config.reload, place.key("reload"));
         let certificates = place.key("certificate");
-        if config.certificate.is_empty() {
-            if certificates.is_whole() && certificates.is_given() {
+        let acme = self.acme_names(&config.acme, place.key("acme"));
+        if config.certificate.is_empty() && config.acme.is_empty() {
+            if place.is_whole() && place.is_given() {
                 let finding = Diagnostic::error("TLS has no certificate");
                 let expected = "expected `{ cert = \"chain.pem\", key = \"key.pem\" }`";
                 self.report(finding.at(certificates.span(), expected));
@@ -44,7 +45,7 @@ impl<'c> Checks<'c> {
             return None;
         }
         self.certificate_twice(config, certificates);
-        let sources = self.sources(config, place);
+        let sources = Sources { acme, ..self.sources(config, place) };
         let now = Date::now();
         let (tls, findings) = Tls::load(&listener.name, sources, config.reload.0, now);
         for finding in findings {
@@ -94,6 +95,7 @@ impl<'c> Checks<'c> {
         let unknown_sni = if config.strict_sni { UnknownSni::Refused } else { UnknownSni::Default };
         Sources {
             certificates: config.certificate.iter().enumerate().map(certificate).collect(),
+            acme: None,
             unknown_sni,
             min_version: config.min_version,
             alpn: config.alpn.clone(),

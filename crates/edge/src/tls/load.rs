@@ -5,10 +5,11 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
+use super::acme::WithAcme;
 use super::chain::{self, Leaf};
 use super::clients;
 use super::date::Date;
@@ -17,11 +18,12 @@ use super::ocsp::{self, Staple};
 use super::pem;
 use super::resolver::ByName;
 use super::sources::{CertificateFiles, Item, MinVersion, Sources};
+use crate::challenge;
 
 /// What the files of a listener say.
 pub struct Loaded {
     pub certificates: Vec<Certificate>,
-    resolver: Arc<ByName>,
+    resolver: Arc<dyn ResolvesServerCert>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
     provider: Arc<CryptoProvider>,
 }
@@ -49,13 +51,26 @@ pub fn load(sources: &Sources, now: Date) -> (Option<Loaded>, Vec<Finding>) {
         .iter()
         .map(|(key, certificate)| (Arc::clone(key), certificate.leaf.names.clone()))
         .collect();
-    let resolver = ByName::new(&named, sources.unknown_sni);
+    let resolver = resolver(&named, sources);
     let (Some(resolver), None | Some(Some(_)), false) = (resolver, &clients, is_wrong) else {
         return (None, findings);
     };
     let certificates = served.into_iter().map(|(_, certificate)| certificate).collect();
     let clients = clients.flatten();
-    (Some(Loaded { certificates, resolver: Arc::new(resolver), clients, provider }), findings)
+    (Some(Loaded { certificates, resolver, clients, provider }), findings)
+}
+
+/// `None` when there is nothing to serve.
+fn resolver(
+    named: &[(Arc<CertifiedKey>, Vec<String>)],
+    sources: &Sources,
+) -> Option<Arc<dyn ResolvesServerCert>> {
+    let unknown = sources.unknown_sni;
+    let files = ByName::new(named, unknown).map(Arc::new);
+    match &sources.acme {
+        Some(acme) => Some(Arc::new(WithAcme { acme: Arc::clone(acme), files, unknown })),
+        None => files.map(|files| files as _),
+    }
 }
 
 fn certificate(
@@ -124,9 +139,12 @@ impl Loaded {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions)?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::clone(&self.resolver) as _);
+            .with_cert_resolver(Arc::clone(&self.resolver));
         config.ignore_client_order = true;
         config.alpn_protocols = sources.alpn.iter().map(|it| it.name().to_vec()).collect();
+        if sources.acme.is_some() {
+            config.alpn_protocols.push(challenge::ALPN.to_vec());
+        }
         Ok(config)
     }
 }

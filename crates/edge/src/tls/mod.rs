@@ -8,10 +8,13 @@
 //! What is right is swapped in whole, what is wrong is said and the last good one stays. A
 //! connection keeps what it was shaken hands with. How bytes are moved is the runtime's.
 
+pub mod acme;
 pub mod chain;
 pub mod clients;
 pub mod date;
+pub mod failure;
 pub mod fault;
+pub mod handshake;
 pub mod load;
 pub mod look;
 pub mod ocsp;
@@ -26,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use tidewire_runtime::tls::config::TlsConfig;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
@@ -60,7 +63,7 @@ pub struct TlsCounts {
 
 /// What handshakes are made with now.
 struct Current {
-    server: Arc<ServerConfig>,
+    config: TlsConfig,
     certificates: Vec<Certificate>,
     /// At the files, before they were read.
     look: Look,
@@ -89,8 +92,8 @@ impl Tls {
     }
 
     /// What the next handshake is made with.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.load().server)
+    pub fn config(&self) -> TlsConfig {
+        self.current.load().config.clone()
     }
 
     /// Has the files read again, whether they look changed or not.
@@ -103,7 +106,10 @@ impl Tls {
     pub fn expiries(&self) -> Vec<(&str, Date)> {
         let current = self.current.load();
         let files = self.sources.certificates.iter().map(|files| files.cert.name.as_str());
-        files.zip(current.certificates.iter().map(|one| one.leaf.not_after)).collect()
+        let files = files.zip(current.certificates.iter().map(|one| one.leaf.not_after));
+        let acme = self.sources.acme.iter();
+        let acme = acme.filter_map(|one| Some((one.names()[0].as_str(), one.not_after()?)));
+        files.chain(acme).collect()
     }
 
     /// Reads the files and swaps them in, or says what is wrong with them.
@@ -184,10 +190,10 @@ impl Tls {
 
 impl Current {
     fn of(loaded: &Loaded, sources: &Sources, look: Look) -> Option<Self> {
-        match loaded.server_config(sources) {
-            Ok(server) => {
+        match loaded.server_config(sources).and_then(TlsConfig::new) {
+            Ok(config) => {
                 let certificates = loaded.certificates.clone();
-                Some(Self { server: Arc::new(server), certificates, look })
+                Some(Self { config, certificates, look })
             }
             Err(error) => {
                 error!(%error, "TLS: the library refuses its own defaults");

@@ -1,15 +1,20 @@
 //! What a listener's TLS is made of: which files, and what is chosen.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::acme::AcmeCertificate;
+
 /// What a listener's TLS is made of.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// At least one; the first one is for clients that name no host.
+    /// The first one is for clients that name no host. At least one, unless there is `acme`.
     pub certificates: Vec<CertificateFiles>,
+    /// One that comes from an authority.
+    pub acme: Option<Arc<AcmeCertificate>>,
     pub unknown_sni: UnknownSni,
     pub min_version: MinVersion,
     /// In the order of preference.
