@@ -16,10 +16,9 @@ use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::WorkerMetrics;
 
-use super::tls;
+use super::{revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
-use crate::revocations::{Revoker, wall};
 
 #[derive(Debug)]
 pub struct Exposition {
@@ -34,9 +33,9 @@ impl Collector for Exposition {
         self.ends(&mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
+        revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
         self.auths(&mut out)?;
-        self.revocations(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -241,29 +240,6 @@ impl Exposition {
             })
         });
         out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
-    }
-
-    fn revocations(&self, out: &mut Out<'_>) -> fmt::Result {
-        let per_node = |read: fn(&Revoker) -> u64| {
-            self.nodes
-                .iter()
-                .map(move |node| (vec![("node", node.name.clone())], read(&node.revoker)))
-        };
-        out.gauge(
-            "auth_revocations",
-            "Tokens and subjects that are revoked now",
-            per_node(|it| it.known.len(wall()) as u64),
-        )?;
-        out.counter(
-            "auth_revocations_refused",
-            "Revocations that there was no room for",
-            per_node(|it| it.counts.refused.load(Ordering::Relaxed)),
-        )?;
-        out.counter(
-            "auth_revocation_malformed",
-            "Messages about revocations that were wrong and dropped",
-            per_node(|it| it.counts.malformed.load(Ordering::Relaxed)),
-        )
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {
