@@ -51,6 +51,10 @@ pub struct UpArgs {
           hide_env_values = true, value_parser = broker_url)]
     pub broker: String,
 
+    /// Speak TLS, with a certificate for development that is made on first use
+    #[arg(long)]
+    pub tls: bool,
+
     /// Open the page in the browser
     #[arg(long)]
     pub open: bool,
@@ -161,6 +165,8 @@ const UP_EXAMPLES: &str = "\
 Examples:
   Two nodes behind an edge, and the page in a browser:
     tidewire up --open
+  The same with https and wss, as browsers want for what is not on localhost:
+    tidewire up --tls --open
   Three nodes with Redis between them, for the whole network:
     tidewire up --listen 0.0.0.0:8080 --nodes 3 --broker redis://127.0.0.1:6379
 ";

@@ -9,6 +9,7 @@ mod admin;
 mod bench;
 mod cli;
 mod config;
+mod dev_certificate;
 mod endpoints;
 mod logging;
 mod node;

@@ -14,6 +14,7 @@ use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::route::{Route, Target};
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
 use tidewire_edge::static_files::StaticFiles;
+use tidewire_edge::tls::{self, Tls};
 use tidewire_hub::broker::BrokerState;
 use tidewire_hub::broker::memory::MemoryBroker;
 use tidewire_hub::hub::Hub;
@@ -87,9 +88,10 @@ impl Node {
         };
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
-        let probes = health::watch::spawn(&edge.backends, control);
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
+        let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(tls::watch::spawn(&edge.tls, control));
         let view = Arc::new(NodeView {
             name: name.to_owned(),
             edge,
@@ -121,6 +123,11 @@ impl Node {
 }
 
 impl NodeView {
+    /// Has the files of TLS read again.
+    pub fn ask_for_reload(&self) {
+        self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
+    }
+
     /// Why clients should not be sent here now; empty when they should.
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -177,6 +184,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .collect();
     let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
+        tls: plan.listeners.iter().map(|listener| listener.tls.clone()).collect(),
         listeners: plan.listeners.into_iter().map(|listener| listener.name).collect(),
         routes,
         backends,

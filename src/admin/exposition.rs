@@ -16,6 +16,7 @@ use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::HubMetrics;
 use tidewire_runtime::metrics::WorkerMetrics;
 
+use super::tls;
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -30,6 +31,7 @@ impl Collector for Exposition {
         self.runtime(&mut out)?;
         self.routes(&mut out)?;
         self.ends(&mut out)?;
+        tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
         self.orders(&mut out)?;
         self.hubs(&mut out)
@@ -330,14 +332,14 @@ impl Exposition {
     }
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
-struct Out<'e> {
+pub(super) struct Out<'e> {
     encoder: DescriptorEncoder<'e>,
 }
 
 impl Out<'_> {
-    fn counter(
+    pub(super) fn counter(
         &mut self,
         name: &str,
         help: &str,
@@ -350,7 +352,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn gauge(
+    pub(super) fn gauge(
         &mut self,
         name: &str,
         help: &str,

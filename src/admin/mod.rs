@@ -1,6 +1,7 @@
 //! What operators and their tools ask the process: `/healthz`, `/readyz`, `/metrics`.
 
 mod exposition;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

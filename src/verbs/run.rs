@@ -8,7 +8,7 @@ use tracing::info;
 use crate::cli::RunArgs;
 use crate::node::Node;
 use crate::plan::{Plan, PlanError};
-use crate::signals::Signals;
+use crate::signals::{Signals, on_hangup};
 use crate::{admin, logging, process};
 
 /// Runs a node until a signal ends it.
@@ -30,6 +30,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let admin = plan.admin;
     let name = plan.hub.as_ref().map_or_else(|| "edge".to_owned(), |hub| hub.node_name());
     let node = Node::start(&name, plan, &MemoryBroker::new(), control.handle())?;
+    let view = node.view.clone();
+    on_hangup(control.handle(), move || view.ask_for_reload())?;
     for address in &node.addresses {
         info!(%address, "listening");
     }

@@ -26,9 +26,10 @@ use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::{Tick, ticks};
 use tidewire_runtime::socket::Socket;
+use tidewire_runtime::tls::Secured;
 use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
 
-use crate::access_log::{ConnectionRecord, Record, WebSocketRecord};
+use crate::access_log::{ConnectionRecord, Record, TlsVersion, WebSocketRecord};
 use crate::answer::{self, Body};
 use crate::backend::{Backend, Lease};
 use crate::end::{End, Party, Phase, Reason};
@@ -42,10 +43,20 @@ use crate::onward;
 use crate::path::Captures;
 use crate::route::{self, Asked, Target};
 use crate::service::EdgeShard;
+use crate::tls::handshake::handshake;
 use crate::tunnel::Tunnel;
 
 /// Serves HTTP to a client until its connection ends or becomes a WebSocket.
 pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
+    let (conn, secured) = match shard.edge.tls[listener].clone() {
+        None => (conn, None),
+        Some(tls) => {
+            // Boxed: what a handshake needs is gone when it is over.
+            let shaken = Box::pin(handshake(&shard, conn, listener, &tls)).await;
+            let Some((conn, secured)) = shaken else { return };
+            (conn, Some(secured))
+        }
+    };
     let Conn { socket, watch, peer, local } = conn;
     let meter = Meter::new(Rc::clone(shard.worker()));
     let session = Rc::new(Session {
@@ -57,6 +68,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
         begun: Instant::now(),
         peer,
         listener,
+        secured,
         shard,
     });
     let io = HttpIo::new(socket, meter);
@@ -111,6 +123,8 @@ pub struct Session {
     begun: Instant,
     peer: std::net::SocketAddr,
     listener: usize,
+    /// What its TLS handshake has settled, when there was one.
+    secured: Option<Secured>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +149,7 @@ impl Session {
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
+        record.tls = self.secured.as_ref().map(TlsVersion::of);
         let response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::text(unfit.status(), unfit)),
             Ok(()) => self.route(&mut record, parts, body).await,
@@ -192,8 +207,8 @@ impl Session {
         body: Incoming,
     ) -> Response<Body> {
         let timeout = self.shard.edge.timeouts.client.0;
-        let request =
-            onward::rebuild(parts, self.peer.ip()).map(|()| ClientBody::new(body, timeout));
+        let request = onward::rebuild(parts, self.peer.ip(), self.scheme())
+            .map(|()| ClientBody::new(body, timeout));
         match forward(&self.shard, backend, request).await {
             Ok(forwarded) => {
                 record.server = Some(forwarded.server);
@@ -212,7 +227,7 @@ impl Session {
         record: &mut Record,
         parts: Parts,
     ) -> Response<Body> {
-        let mut request = onward::rebuild(parts, self.peer.ip());
+        let mut request = onward::rebuild(parts, self.peer.ip(), self.scheme());
         onward::ask_for_switch(request.headers_mut());
         let switched = match exchange(&self.shard, backend, request, offer).await {
             Ok(Exchanged::Switched(switched)) => switched,
@@ -279,6 +294,11 @@ impl Session {
         self.stage.get() != Stage::Answering && self.meter.heard().is_none()
     }
 
+    /// What the client said it by.
+    fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
+    }
+
     fn client_timeout(&self) -> Tick {
         ticks(self.shard.edge.timeouts.client.0)
     }
@@ -334,6 +354,8 @@ impl Session {
             requests: self.requests.get(),
             bytes_in: self.meter.bytes_in(),
             bytes_out: self.meter.bytes_out(),
+            tls: self.secured.as_ref().map(TlsVersion::of),
+            error: None,
         };
         record.log(&self.shard, end, phase);
         if matches!(end.reason, Reason::Slow | Reason::Broken) {
@@ -461,7 +483,7 @@ fn close_after(mut response: Response<Body>) -> Response<Body> {
 
 /// Ends our direction and reads what is still under way for a moment: closing at once would reset
 /// the connection, and the client might lose the answer that is on its way.
-async fn linger(socket: &mut Socket, watch: &Watch) {
+pub(crate) async fn linger(socket: &mut Socket, watch: &Watch) {
     if socket.shutdown_write().is_err() {
         return;
     }
