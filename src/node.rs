@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tidewire_auth::method::Method;
 use tidewire_edge::backend::Backend;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -54,6 +55,8 @@ pub struct NodeView {
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
     pub acme_metrics: Arc<AcmeMetrics>,
+    /// How clients say who they are.
+    pub methods: Vec<Arc<Method>>,
     is_draining: AtomicBool,
 }
 
@@ -76,6 +79,8 @@ impl Node {
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
         let acme = plan.acme.clone();
+        let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
+        let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
         let edge_metrics: Vec<_> =
@@ -88,10 +93,11 @@ impl Node {
         };
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
+        let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(kept);
+        probes.extend(tls::watch::spawn(&edge.tls, control));
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
-        let mut probes = health::watch::spawn(&edge.backends, control);
-        probes.extend(tls::watch::spawn(&edge.tls, control));
         let view = Arc::new(NodeView {
             name: name.to_owned(),
             edge,
@@ -99,6 +105,7 @@ impl Node {
             worker_metrics: workers.metrics().to_vec(),
             hub,
             acme_metrics,
+            methods,
             is_draining: AtomicBool::new(false),
         });
         Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
@@ -182,10 +189,14 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .into_iter()
         .map(|route| assemble_route(route, &backends, &mut topics))
         .collect();
+    let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
+    let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
+    let (listeners, https) = listeners.unzip();
     let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
-        tls: plan.listeners.iter().map(|listener| listener.tls.clone()).collect(),
-        listeners: plan.listeners.into_iter().map(|listener| listener.name).collect(),
+        tls,
+        listeners,
+        https,
         routes,
         backends,
         timeouts: plan.timeouts,
@@ -212,7 +223,7 @@ fn assemble_route(
         TargetPlan::Redirect(redirect) => Target::Redirect(redirect),
         TargetPlan::Respond(respond) => Target::Respond(respond),
     };
-    Route { name: route.name, matcher: route.matcher, target }
+    Route { name: route.name, matcher: route.matcher, target, cross_site: route.cross_site }
 }
 
 /// What every worker builds its service from.

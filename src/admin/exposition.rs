@@ -13,7 +13,7 @@ use tidewire_edge::end::{Party, Reason};
 use tidewire_edge::metrics::RouteMetrics;
 use tidewire_edge::server::Server;
 use tidewire_hub::hub::Hub;
-use tidewire_hub::metrics::HubMetrics;
+use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::WorkerMetrics;
 
 use super::tls;
@@ -34,6 +34,7 @@ impl Collector for Exposition {
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
         self.orders(&mut out)?;
+        self.auths(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -210,6 +211,36 @@ impl Exposition {
         out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
     }
 
+    /// Left out where nobody has to say who they are.
+    fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
+        let reports = || {
+            self.nodes.iter().flat_map(|node| {
+                let reports = node.methods.iter().filter_map(|method| method.report());
+                reports.map(|report| {
+                    let labels =
+                        vec![("node", node.name.clone()), ("auth", report.auth.to_string())];
+                    (labels, report)
+                })
+            })
+        };
+        if reports().next().is_none() {
+            return Ok(());
+        }
+        let keys = reports().map(|(labels, report)| (labels, report.keys as u64));
+        out.gauge("auth_keys", "Keys or users that clients are checked with", keys)?;
+        let fetched = || reports().filter_map(|(labels, it)| Some((labels, it.fetches?)));
+        let ages = fetched().filter_map(|(labels, it)| Some((labels, it.age?.as_secs())));
+        out.gauge("auth_jwks_age_seconds", "Time since the key set was fetched", ages)?;
+        let fetches = fetched().flat_map(|(labels, it)| {
+            [("ok", it.ok), ("failed", it.failed)].map(|(result, count)| {
+                let mut labels = labels.clone();
+                labels.push(("result", result.to_owned()));
+                (labels, count)
+            })
+        });
+        out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
+    }
+
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {
         out.gauge("hub_clients", "Clients of the hub", self.per_shard(|it| it.clients.value()))?;
         out.gauge(
@@ -258,6 +289,24 @@ impl Exposition {
             "Messages that did not, or may not have, come further than their node",
             self.per_shard(|it| it.publish_undelivered.value()),
         )?;
+        let denied = DENIED.into_iter().enumerate().flat_map(|(index, action)| {
+            self.per_shard(move |it| it.denied[index].value()).map(move |(mut labels, value)| {
+                labels.push(("action", action.to_owned()));
+                (labels, value)
+            })
+        });
+        out.counter(
+            "hub_denied",
+            "Topics that clients may not subscribe to, messages that they may not publish",
+            denied,
+        )?;
+        let renewals = RENEWALS.into_iter().enumerate().flat_map(|(index, outcome)| {
+            self.per_shard(move |it| it.renewals[index].value()).map(move |(mut labels, value)| {
+                labels.push(("outcome", outcome.to_owned()));
+                (labels, value)
+            })
+        });
+        out.counter("hub_renewals", "Newer tokens that clients sent", renewals)?;
         out.counter(
             "hub_panics",
             "Faults of ours that ended one client",

@@ -26,6 +26,7 @@ pub mod reference;
 pub mod route;
 pub mod sample;
 pub mod schema;
+pub mod secrets;
 pub mod starting;
 pub mod suggest;
 pub mod syntax;
@@ -34,6 +35,7 @@ pub mod tree;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_auth::config::AuthConfig;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_hub::config::HubConfig;
@@ -58,6 +60,8 @@ pub struct Config {
     pub route: Vec<RouteConfig>,
     /// Servers that are alike, for routes to refer to.
     pub backend: Vec<BackendConfig>,
+    /// How clients say who they are, for routes to refer to.
+    pub auth: Vec<AuthConfig>,
     /// This node's hub, which `hub` routes lead to. Without it, the node is an edge only.
     pub hub: Option<HubConfig>,
     /// Certificates from an authority that issues them by itself. Without it, there are none but

@@ -38,6 +38,7 @@ impl<'c> Checks<'c> {
         let plan = |(index, it): (usize, &ListenConfig)| ListenerPlan {
             name: it.name.clone(),
             bind: it.bind.0.iter().map(|address| address.0).collect(),
+            https: self.https(it, tables.index(index)),
             tls: self.tls(it, tables.index(index)),
         };
         config.listen.iter().enumerate().map(plan).collect()

@@ -4,7 +4,10 @@
 //! route without a target, a backend without servers) its types do not have.
 
 pub mod acme;
+pub mod auth;
 mod backends;
+mod cross_site;
+mod https;
 mod hub;
 mod listeners;
 mod names;
@@ -24,6 +27,8 @@ use std::sync::Arc;
 use std::thread;
 
 use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::cross_site::CrossSite;
+use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
@@ -34,6 +39,7 @@ use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
 
 use self::acme::{AcmePlan, AcmeWanted};
+use self::auth::AuthPlan;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
@@ -41,6 +47,7 @@ use crate::config::log::LogConfig;
 use crate::config::place::Place;
 use crate::config::reading::{Completeness, Reader};
 use crate::config::schema::Schema;
+use crate::config::secrets;
 use crate::config::syntax;
 use crate::config::tree::Node;
 
@@ -53,6 +60,7 @@ pub struct Plan {
     /// In the order in which they are tried.
     pub routes: Vec<RoutePlan>,
     pub backends: Vec<BackendPlan>,
+    pub auths: Vec<AuthPlan>,
     pub timeouts: Timeouts,
     /// Set when a listener wants a certificate of an authority.
     pub acme: Option<AcmePlan>,
@@ -71,6 +79,7 @@ pub struct ListenerPlan {
     pub name: String,
     /// At least one.
     pub bind: Vec<SocketAddr>,
+    pub https: HttpsPolicy,
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -81,6 +90,7 @@ pub struct RoutePlan {
     pub name: String,
     pub matcher: Matcher,
     pub target: TargetPlan,
+    pub cross_site: CrossSite,
 }
 
 /// What takes the requests of a route.
@@ -147,8 +157,9 @@ impl Plan {
     /// The plan of a text, and the warnings about it; or all that is wrong with it.
     pub fn from_source(source: &Source<'_>) -> Result<(Self, Report), Report> {
         let mut findings = Vec::new();
-        let plan = build(source, &mut findings);
-        let report = Report::new(source.name, source.text, findings);
+        let mut shown = String::new();
+        let plan = build(source, &mut findings, &mut shown);
+        let report = Report::new(source.name, &shown, findings);
         match plan {
             Some(plan) if report.count(Severity::Error) == 0 => Ok((plan, report)),
             _ => Err(report),
@@ -156,10 +167,12 @@ impl Plan {
     }
 }
 
-/// The plan; also when there are errors that leave one. `None` comes with an error.
-fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Plan> {
+/// The plan; also when there are errors that leave one. `None` comes with an error. `shown` becomes
+/// the text as findings may show it.
+fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>, shown: &mut String) -> Option<Plan> {
     let schema = Schema::of_config();
     let (mut tree, errors) = Node::parse(source.text);
+    *shown = secrets::masked(source.text, &tree);
     findings.extend(environment::expand(&mut tree, source.text, source.environment));
     let completeness = if errors.is_empty() { Completeness::Whole } else { Completeness::Doubtful };
     let reader = Reader { tree: &mut tree, schema, findings, completeness };
@@ -196,6 +209,7 @@ impl Checks<'_> {
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
         self.backends(&config);
+        let auths = self.auths(&config);
         let routes = self.routes(&config);
         self.hub(&config);
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
@@ -205,6 +219,7 @@ impl Checks<'_> {
             listeners,
             routes,
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
+            auths,
             timeouts: timeout,
             acme,
             hub,

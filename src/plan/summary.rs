@@ -22,15 +22,24 @@ impl Plan {
     fn rows(&self) -> Vec<Row> {
         let listener = |it: &super::ListenerPlan| {
             let tls = if it.tls.is_some() { ", TLS" } else { "" };
-            ("listen", it.name.clone(), join(&it.bind) + tls)
+            ("listen", it.name.clone(), format!("{}{tls}{}", join(&it.bind), it.https))
         };
         let listeners = self.listeners.iter().map(listener);
         let routes = self.routes.iter().map(|it| ("route", it.name.clone(), self.route(it)));
         let backends = self.backends.iter().map(backend);
+        let auths =
+            self.auths.iter().map(|it| ("auth", it.config.name.clone(), it.method.to_string()));
         let hub = self.hub.iter().map(|hub| ("hub", String::new(), hub.broker.to_string()));
         let admin = self.admin.iter().map(|bind| ("admin", String::new(), bind.to_string()));
         let workers = [("workers", String::new(), self.workers.to_string())];
-        listeners.chain(routes).chain(backends).chain(hub).chain(admin).chain(workers).collect()
+        listeners
+            .chain(routes)
+            .chain(backends)
+            .chain(auths)
+            .chain(hub)
+            .chain(admin)
+            .chain(workers)
+            .collect()
     }
 
     /// What a route asks for and where it leads. Values of headers are not shown: they may be keys.

@@ -1,9 +1,13 @@
 //! WebSockets that end in this process. The binary introduces whoever serves them.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use http::StatusCode;
+use tidewire_auth::identity::Identity;
 use tidewire_auth::live::Live;
 use tidewire_runtime::conn::Upgraded;
 
@@ -19,6 +23,16 @@ pub struct Arrival<'a> {
     pub subprotocols: Vec<&'a str>,
     /// Who the client is, when the route asks for that. The WebSocket ends when it lapses.
     pub live: Option<Live>,
+    /// Checks the tokens by which the client goes on beyond the end of its identity; `None` when
+    /// nothing that it has shown can be renewed by a token.
+    pub renewal: Option<Rc<dyn Renewal>>,
+}
+
+/// Checks a newer token of a client that is there already.
+pub trait Renewal: fmt::Debug {
+    /// Who the client is from now on. The error is for the client: it says what is wrong with the
+    /// token, and nothing of the token itself. A token that speaks of somebody else is wrong.
+    fn renew(&self, token: &str) -> Result<Arc<Identity>, String>;
 }
 
 /// One place where WebSockets end, on one worker.

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::Uri;
 
 use crate::backend::Backend;
+use crate::cross_site::CrossSite;
 use crate::host::HostPattern;
 use crate::path::{Captures, PathPattern};
 use crate::redirect::{RedirectConfig, RespondConfig};
@@ -18,6 +19,7 @@ pub struct Route {
     pub name: String,
     pub matcher: Matcher,
     pub target: Target,
+    pub cross_site: CrossSite,
 }
 
 /// What a request must be for a route to take it. All that is set must hold.
@@ -50,6 +52,13 @@ pub enum Target {
     Static(StaticFiles),
     Redirect(RedirectConfig),
     Respond(RespondConfig),
+}
+
+impl Target {
+    /// Whether a handshake can become a WebSocket here; elsewhere it is a request like any other.
+    pub fn takes_websockets(&self) -> bool {
+        matches!(self, Self::Backend(_) | Self::Endpoint(_))
+    }
 }
 
 /// What routes ask about a request.
@@ -118,7 +127,7 @@ mod tests {
         };
         edit(&mut matcher);
         let target = Target::Endpoint(0);
-        Route { name: name.into(), matcher, target }
+        Route { name: name.into(), matcher, target, cross_site: CrossSite::default() }
     }
 
     fn check(uri: &str, host: &str, is_websocket: bool, listener: usize, expected: &str) {

@@ -11,6 +11,7 @@ use tidewire_runtime::worker::{Service, Worker};
 use crate::backend::Backend;
 use crate::challenge::Challenges;
 use crate::endpoint::Endpoint;
+use crate::https_policy::HttpsPolicy;
 use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
 use crate::route::Route;
@@ -25,6 +26,8 @@ pub struct Edge {
     pub listeners: Vec<String>,
     /// The TLS of the listeners that have it, by index.
     pub tls: Vec<Option<Arc<Tls>>>,
+    /// What each listener does for TLS, by index.
+    pub https: Vec<HttpsPolicy>,
     pub routes: Vec<Route>,
     pub backends: Vec<Arc<Backend>>,
     pub timeouts: Timeouts,
@@ -72,7 +75,9 @@ impl EdgeShard {
         http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
         let mut server_http = hyper::client::conn::http1::Builder::new();
         server_http.max_buf_size(SERVER_BYTES);
-        let (pool, lives) = (Pool::default(), Rc::default());
+        let pool = Pool::default();
+        let lives = Rc::new(Lives::new(Arc::clone(&edge.revocations)));
+        tokio::task::spawn_local(Rc::clone(&lives).watch());
         Rc::new(Self { edge, worker, endpoints, pool, lives, metrics, http, server_http })
     }
 

@@ -32,12 +32,14 @@ use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
 use crate::access_log::{ConnectionRecord, Record, TlsVersion, WebSocketRecord};
 use crate::answer::{self, Body};
 use crate::backend::{Backend, Lease};
+use crate::cross_site::Stopped;
 use crate::end::{End, Party, Phase, Reason};
 use crate::endpoint::{Admission, Arrival};
 use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
 use crate::forward::{ClientBody, forward};
 use crate::http_io::{HttpIo, Meter};
+use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
 use crate::onward;
 use crate::path::Captures;
@@ -150,7 +152,7 @@ impl Session {
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
         record.tls = self.secured.as_ref().map(TlsVersion::of);
-        let response = match hygiene::check(&parts) {
+        let mut response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::text(unfit.status(), unfit)),
             Ok(()) => self.route(&mut record, parts, body).await,
         };
@@ -159,6 +161,7 @@ impl Session {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return response; // The WebSocket gets the line.
         }
+        self.https().mark(response.headers_mut());
         let over = Over { session: self, record, body_bytes: 0 };
         response.map(|body| body.before(over))
     }
@@ -168,17 +171,30 @@ impl Session {
             return answer;
         }
         let classified = classify(&parts.method, parts.version, &parts.headers);
+        let is_websocket = !matches!(classified, Classified::NotWebSocket);
+        if let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket) {
+            return close_after(answer);
+        }
         let asked = Asked {
             listener: self.listener,
             uri: &parts.uri,
             headers: &parts.headers,
-            is_websocket: !matches!(classified, Classified::NotWebSocket),
+            is_websocket,
         };
         let Some((index, route, captures)) = route::find(&self.shard.edge.routes, &asked) else {
             return answer::text(StatusCode::NOT_FOUND, "no route takes this request");
         };
         record.route = Some(index);
-        match (&route.target, classified) {
+        let marks = match route.cross_site.check(
+            &parts,
+            is_websocket,
+            &route.target,
+            self.https().transport(),
+        ) {
+            Ok(marks) => marks,
+            Err(stopped) => return self.stopped(*stopped, record),
+        };
+        let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
             (Target::Static(files), _) => {
@@ -195,7 +211,9 @@ impl Session {
             (Target::Backend(backend), Classified::WebSocket(offer)) => {
                 self.upgrade(backend, index, &offer, record, parts).await
             }
-        }
+        };
+        marks.write(response.headers_mut());
+        response
     }
 
     /// Plain HTTP to a backend.
@@ -258,7 +276,7 @@ impl Session {
         record: &mut Record,
     ) -> Response<Body> {
         let subprotocols = offer.subprotocols.iter().filter_map(|one| one.to_str().ok()).collect();
-        let arrival = Arrival { captures, subprotocols, live: None };
+        let arrival = Arrival { captures, subprotocols, live: None, renewal: None };
         let timeout = self.shard.edge.timeouts.server.0;
         let admission = self.shard.endpoints[endpoint].admit(arrival);
         let admission = match tokio::time::timeout(timeout, admission).await {
@@ -274,6 +292,18 @@ impl Session {
         let record = record.websocket(route);
         *self.handover.borrow_mut() = Some(Handover::Endpoint { admission, record });
         answer::switching(headers, &accept_key(&offer.key))
+    }
+
+    /// The answer to a request that went no further because of its page.
+    fn stopped(&self, stopped: Stopped, record: &mut Record) -> Response<Body> {
+        if let Some(refused) = stopped.refused {
+            record.fault = Some(refused.as_str());
+        }
+        stopped.response
+    }
+
+    fn https(&self) -> &HttpsPolicy {
+        &self.shard.edge.https[self.listener]
     }
 
     fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {

@@ -18,6 +18,7 @@ use crate::close::Traffic;
 use crate::metrics::HubMetrics;
 use crate::notice::Standing;
 use crate::outbox::Outbox;
+use crate::pass::Pass;
 use crate::protocol::Protocol;
 use crate::publication::ClientId;
 use crate::route::TopicRoute;
@@ -33,6 +34,8 @@ pub(crate) struct Client {
     /// Its index among the subscribers of its protocol; `None` once it has left them.
     pub(crate) place: Cell<Option<u32>>,
     pub(crate) standing: Cell<Standing>,
+    /// Who it is and what it may do, when the route asks for that.
+    pub(crate) pass: Option<Box<Pass>>,
     pub(crate) traffic: Cell<Traffic>,
     wish: Cell<Option<Wish>>,
     io: RefCell<Io>,
@@ -68,6 +71,7 @@ impl Client {
         protocol: Protocol,
         route: Arc<TopicRoute>,
         subscribers: Rc<Subscribers>,
+        pass: Option<Box<Pass>>,
     ) -> Self {
         Self {
             id,
@@ -76,6 +80,7 @@ impl Client {
             subscribers,
             place: Cell::new(None),
             standing: Cell::default(),
+            pass,
             traffic: Cell::default(),
             wish: Cell::new(None),
             io: RefCell::new(Io { socket: None, outbox: Outbox::default() }),

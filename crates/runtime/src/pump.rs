@@ -56,6 +56,11 @@ impl Pump {
         matches!(self.flow, Flow::Ending | Flow::Ended)
     }
 
+    /// Whether what the source says is dropped.
+    pub fn is_cut(&self) -> bool {
+        self.flow == Flow::Discarding
+    }
+
     /// Whether `sink` has not taken all that was read, or not sent all that it has taken.
     pub fn is_backed_up(&self, sink: &Socket) -> bool {
         !self.backlog.is_empty() || sink.has_unsent()
@@ -70,7 +75,8 @@ impl Pump {
     /// is written (ready). The sink is not shut down: whoever owns both knows whether it is closed
     /// in the same breath, which saves the call.
     /// `observe` sees every byte once, in order, before it is written, and says how many of them
-    /// are; fewer than there are cut this direction off for good.
+    /// are; fewer than there are cut this direction off for good. It goes on to see what is
+    /// dropped then, and what it says does not matter any more.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -131,10 +137,10 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             self.bytes += length as u64;
+            let passing = observe(&scratch[..length]);
             if self.flow == Flow::Discarding {
                 return Poll::Ready(Ok(()));
             }
-            let passing = observe(&scratch[..length]);
             if passing < length {
                 self.flow = Flow::Discarding;
             }

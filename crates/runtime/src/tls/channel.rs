@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::error::TlsError;
-use super::scratch::{CIPHERTEXT_BYTES, SLACK_BYTES, with_incoming, with_outgoing};
+use super::scratch::{SLACK_BYTES, with_incoming, with_outgoing};
 use super::session::{Progress, Session};
 use crate::buffer::Backlog;
 
@@ -17,15 +17,10 @@ use crate::buffer::Backlog;
 pub(crate) struct TlsStream(Box<Channel>);
 
 /// TCP below, a session above, and what is on the way between them.
-///
-/// `incoming` never has a whole record in it: what can be opened is opened at once, and waits in
-/// `plaintext` if the reader has no room. (Sealing relies on it.)
 #[derive(Debug)]
 pub(super) struct Channel {
     tcp: TcpStream,
     session: Session,
-    /// Ciphertext that is not whole yet, boxed to its size.
-    incoming: Box<[u8]>,
     /// What was opened and not yet read.
     plaintext: Backlog,
     /// What was sealed and not yet sent.
@@ -170,7 +165,6 @@ impl Channel {
         Box::new(Self {
             tcp,
             session,
-            incoming: Box::default(),
             plaintext: Backlog::default(),
             unsent: Backlog::default(),
             is_deferred: false,
@@ -244,44 +238,22 @@ impl Channel {
         take: impl FnMut(&[u8]),
     ) -> Poll<io::Result<Option<u8>>> {
         with_incoming(|scratch| {
-            let kept = self.incoming.len();
-            let mut read = ReadBuf::new(&mut scratch[kept..]);
+            let mut read = ReadBuf::new(&mut scratch[self.session.kept_bytes()..]);
             ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read))?;
             let received = read.filled().len();
+            let first = read.filled().first().copied();
             if received == 0 {
                 self.reading = Reading::Truncated;
-                self.incoming = Box::default();
+                self.session.forget_kept();
                 return Poll::Ready(Ok(None));
             }
-            scratch[..kept].copy_from_slice(&self.incoming);
-            let ciphertext = &mut scratch[..kept + received];
-            let first = ciphertext[0];
-            self.open(ciphertext, answer, take);
-            Poll::Ready(Ok(Some(first)))
-        })
-    }
-
-    fn open(&mut self, ciphertext: &mut [u8], answer: &mut Vec<u8>, take: impl FnMut(&[u8])) {
-        let opened = self.session.open(ciphertext, take, answer);
-        let rest = &ciphertext[opened.used..];
-        // Of application data that is at most one record. More is part of a handshake message
-        // that is cut into many records.
-        let rest_max = match self.session.facts().is_handshaking() {
-            true => CIPHERTEXT_BYTES - 1,
-            false => REST_BYTES_MAX,
-        };
-        self.reading = match opened.progress {
-            Progress::More if rest.len() > rest_max => Reading::Failing(TlsError::TooBig(rest_max)),
-            Progress::More => {
-                if !(rest.is_empty() && self.incoming.is_empty()) {
-                    self.incoming = Box::from(rest);
-                }
-                return;
+            match self.session.open(scratch, received, take, answer) {
+                Progress::More => {}
+                Progress::Closed => self.reading = Reading::Closed,
+                Progress::Failed(error) => self.reading = Reading::Failing(error),
             }
-            Progress::Closed => Reading::Closed,
-            Progress::Failed(error) => Reading::Failing(TlsError::new(error)),
-        };
-        self.incoming = Box::default();
+            Poll::Ready(Ok(first))
+        })
     }
 
     /// Sends `answer`, of TLS itself, behind what is unsent.
@@ -308,7 +280,7 @@ impl Channel {
             return;
         }
         let mut sealed = [0; CLOSE_BYTES];
-        if let Ok(length) = self.session.seal_close(&mut self.incoming, &mut sealed) {
+        if let Ok(length) = self.session.seal_close(&mut sealed) {
             self.append_unsent(&sealed[..length]);
         }
     }
@@ -334,7 +306,7 @@ impl Channel {
             outgoing.sealed[..deferred].copy_from_slice(self.unsent.bytes());
             self.unsent = Backlog::default();
             self.is_deferred = false;
-            let sealed = self.session.seal(&mut self.incoming, slices, outgoing, deferred);
+            let sealed = self.session.seal(slices, outgoing, deferred);
             let (taken, end) = sealed.map_err(TlsError::new)?;
             let sent = match send(&mut self.tcp, &outgoing.sealed[..end]) {
                 Poll::Ready(sent) => sent?,
@@ -406,10 +378,6 @@ fn try_send(tcp: &mut TcpStream, bytes: &[u8]) -> Poll<io::Result<usize>> {
         sent => Poll::Ready(sent),
     }
 }
-
-/// A record of 2^14 bytes with its header and the most that protection may add (RFC 5246, section
-/// 6.2.3), less a byte: what may have to be kept of one.
-const REST_BYTES_MAX: usize = 5 + 16 * 1024 + 2048 - 1;
 
 /// More than an alert is in any cipher suite, with a key update before it.
 const CLOSE_BYTES: usize = 128;

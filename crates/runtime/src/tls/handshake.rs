@@ -81,7 +81,7 @@ impl Handshake {
                     TlsError::NoCertificate(_) => self.channel.say_instead(UNRECOGNIZED_NAME),
                     _ => {}
                 }
-                // Hardly anything was sent before the last word, so there is room for it.
+                // Hardly anything was sent before it, so there is room for it.
                 let _ = self.channel.poll_flush(cx);
                 return Poll::Ready(Err(error));
             }
@@ -99,7 +99,8 @@ impl Handshake {
     /// Knows more about an error than rustls says.
     fn explain(&self, error: TlsError) -> TlsError {
         match (error, &self.greeting) {
-            (TlsError::Violation(Error::InvalidMessage(_)), None) => match self.first {
+            (error @ TlsError::Violation(Error::InvalidMessage(_)), None) => match self.first {
+                Some(HANDSHAKE_RECORD) => error,
                 Some(byte) if byte.is_ascii_alphabetic() => TlsError::PlainHttp,
                 _ => TlsError::NotTls,
             },
@@ -138,6 +139,9 @@ impl Handshake {
 /// The alert of RFC 6066, section 3, fatal, as no keys are agreed upon yet. rustls would say
 /// access_denied, which sends people to look for a missing permission.
 const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+
+/// How TLS begins (RFC 8446, section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
 
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 73\r\n\r\n\

@@ -4,7 +4,7 @@
 //!   kernel ──recv──> thread's ciphertext scratch ──open, in place──> the caller's buffer
 //!                         │ part of a record                │ more than fits
 //!                         v                                 v
-//!                      incoming                         plaintext      exact-size, freed when used
+//!                        kept                           plaintext      exact-size, freed when used
 //!
 //!   the caller's slices ──seal, 16 KiB a record──> thread's sealed scratch ──one send──> kernel
 //!                                                        │ what it does not take
@@ -22,9 +22,14 @@
 mod channel;
 pub mod config;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod scratch;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use channel::{TlsStream, shutdown};
 pub use handshake::Secured;

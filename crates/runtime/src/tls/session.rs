@@ -12,66 +12,115 @@ use rustls::unbuffered::{
 };
 use rustls::{CommonState, Error, ServerConfig};
 
-use super::scratch::{Outgoing, RECORD_BYTES, WRITE_BYTES};
+use super::error::TlsError;
+use super::scratch::{CIPHERTEXT_BYTES, Outgoing, RECORD_BYTES, WRITE_BYTES};
 
 /// The state of a TLS connection: keys, and what is left of its handshake.
-pub(super) struct Session(UnbufferedServerConnection);
+///
+/// `kept` never has a whole record in it: what can be opened is opened at once. (Sealing shows it
+/// to rustls again, which has places in it; of what is not whole, nothing comes of that.)
+pub(super) struct Session {
+    connection: UnbufferedServerConnection,
+    /// Ciphertext that is not whole yet, boxed to its size. It may be opened in part.
+    kept: Box<[u8]>,
+}
 
 /// What came of the ciphertext that was shown.
 #[derive(Debug)]
-pub(super) struct Opened {
-    /// How much of its beginning is used up. The rest is to be shown again with what follows it,
-    /// as it was left: it may be opened already in part.
-    pub(super) used: usize,
-    pub(super) progress: Progress,
-}
-
-#[derive(Debug)]
 pub(super) enum Progress {
-    /// All that is whole is opened; the rest is part of a record, or of a handshake message.
+    /// All that is whole is opened.
     More,
     /// The peer has said close_notify. What follows it is not looked at.
     Closed,
-    Failed(Error),
+    Failed(TlsError),
 }
 
 impl fmt::Debug for Session {
     /// Without its keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Session").field(&self.0.protocol_version()).finish()
+        f.debug_tuple("Session").field(&self.connection.protocol_version()).finish()
     }
 }
 
 impl Session {
     pub(super) fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        UnbufferedServerConnection::new(config).map(Self)
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Self { connection, kept: Box::default() })
+    }
+
+    /// How much is kept until it is whole.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Forgets what is kept: nothing follows it.
+    pub(super) fn forget_kept(&mut self) {
+        self.kept = Box::default();
     }
 
     /// What is known about the connection.
     pub(super) fn facts(&self) -> &CommonState {
-        &self.0
+        &self.connection
     }
 
-    /// Opens `ciphertext` as far as it is whole. `take` gets the plaintext, a record at a time;
-    /// what TLS has to say itself (flights of the handshake, alerts) is appended to `answer`.
+    /// Opens what is whole of what is kept and of `received` bytes, which are in `scratch` behind
+    /// room for what is kept. `take` gets the plaintext, a record at a time; what TLS has to say
+    /// itself (flights of the handshake, alerts) is appended to `answer`.
     pub(super) fn open(
+        &mut self,
+        scratch: &mut [u8],
+        received: usize,
+        take: impl FnMut(&[u8]),
+        answer: &mut Vec<u8>,
+    ) -> Progress {
+        let kept = std::mem::take(&mut self.kept);
+        scratch[..kept.len()].copy_from_slice(&kept);
+        let ciphertext = &mut scratch[..kept.len() + received];
+        let (used, opened) = self.open_whole(ciphertext, take, answer);
+        let rest = &mut ciphertext[used..];
+        match opened {
+            Ok(Progress::More) => {
+                // Of application data that is at most one record. More is part of a handshake
+                // message that is cut into many records.
+                let rest_max = match self.connection.is_handshaking() {
+                    true => HANDSHAKE_REST_BYTES_MAX,
+                    false => REST_BYTES_MAX,
+                };
+                if rest.len() > rest_max {
+                    return Progress::Failed(TlsError::TooBig(rest_max));
+                }
+                if !rest.is_empty() {
+                    self.kept = Box::from(&*rest);
+                }
+                Progress::More
+            }
+            Ok(progress) => progress,
+            Err(error) => {
+                self.last_words(rest, answer);
+                Progress::Failed(TlsError::new(error))
+            }
+        }
+    }
+
+    /// Returns how much of `ciphertext` is used up, and what came of it.
+    fn open_whole(
         &mut self,
         ciphertext: &mut [u8],
         mut take: impl FnMut(&[u8]),
         answer: &mut Vec<u8>,
-    ) -> Opened {
+    ) -> (usize, Result<Progress, Error>) {
         let mut used = 0;
-        let progress = loop {
+        loop {
             let UnbufferedStatus { mut discard, state } =
-                self.0.process_tls_records(&mut ciphertext[used..]);
-            let progress = match state {
+                self.connection.process_tls_records(&mut ciphertext[used..]);
+            let result = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
                     match traffic.next_record() {
                         Some(Ok(record)) => {
                             discard += record.discard;
                             take(record.payload);
                         }
-                        Some(Err(error)) => break Some(Progress::Failed(error)),
+                        Some(Err(error)) => break Some(Err(error)),
                         None => break None,
                     }
                 },
@@ -84,28 +133,26 @@ impl Session {
                     None
                 }
                 Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => {
-                    Some(Progress::More)
+                    Some(Ok(Progress::More))
                 }
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(Progress::Closed),
-                Ok(_) => Some(Progress::Failed(unexpected())),
-                Err(error) => Some(Progress::Failed(error)),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    Some(Ok(Progress::Closed))
+                }
+                Ok(_) => Some(Err(unexpected())),
+                Err(error) => Some(Err(error)),
             };
             used += discard;
-            if let Some(progress) = progress {
-                break progress;
+            if let Some(result) = result {
+                return (used, result);
             }
-        };
-        if let Progress::Failed(_) = progress {
-            self.last_words(&mut ciphertext[used..], answer);
         }
-        Opened { used, progress }
     }
 
     /// Appends the alert of a failure. rustls gives away what waits before it looks at `rest`; it
     /// must not get to look, as it would be from within a message that it has refused.
     fn last_words(&mut self, rest: &mut [u8], answer: &mut Vec<u8>) {
-        while self.0.wants_write() {
-            match self.0.process_tls_records(rest).state {
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(rest).state {
                 Ok(ConnectionState::EncodeTlsData(data)) => append(data, answer),
                 _ => return,
             }
@@ -115,17 +162,14 @@ impl Session {
     /// Seals the first [`WRITE_BYTES`] of `slices` behind the first `end` bytes of
     /// `outgoing.sealed`, small ones gathered into full records. Returns how many bytes were taken
     /// and where the sealed ones end.
-    ///
-    /// `kept` is what [`Session::open`] has left over: rustls keeps places in it.
     pub(super) fn seal(
         &mut self,
-        kept: &mut [u8],
         slices: &[IoSlice<'_>],
         outgoing: &mut Outgoing,
         end: usize,
     ) -> Result<(usize, usize), Error> {
         let Outgoing { sealed, gathered } = outgoing;
-        self.write(kept, sealed, end, |mut writer, sealed, mut end| {
+        self.write(sealed, end, |mut writer, sealed, mut end| {
             let mut taken = 0;
             let mut cursor = Cursor { slices, offset: 0 };
             while taken < WRITE_BYTES {
@@ -141,12 +185,8 @@ impl Session {
     }
 
     /// Seals the close_notify into `sealed`, and returns how long it is.
-    pub(super) fn seal_close(
-        &mut self,
-        kept: &mut [u8],
-        sealed: &mut [u8],
-    ) -> Result<usize, Error> {
-        self.write(kept, sealed, 0, |mut writer, sealed, end| {
+    pub(super) fn seal_close(&mut self, sealed: &mut [u8]) -> Result<usize, Error> {
+        self.write(sealed, 0, |mut writer, sealed, end| {
             let length = writer.queue_close_notify(&mut sealed[end..]).map_err(of_encrypt)?;
             Ok(end + length)
         })
@@ -154,7 +194,6 @@ impl Session {
 
     fn write<R>(
         &mut self,
-        kept: &mut [u8],
         sealed: &mut [u8],
         mut end: usize,
         work: impl FnOnce(
@@ -164,8 +203,7 @@ impl Session {
         ) -> Result<R, Error>,
     ) -> Result<R, Error> {
         loop {
-            // Nothing whole is ever left in `kept`, so it is not opened here.
-            match self.0.process_tls_records(kept).state? {
+            match self.connection.process_tls_records(&mut self.kept).state? {
                 ConnectionState::WriteTraffic(writer) => return work(writer, sealed, end),
                 ConnectionState::EncodeTlsData(mut data) => {
                     end += data.encode(&mut sealed[end..]).map_err(|_| unexpected())?;
@@ -237,3 +275,10 @@ fn of_encrypt(error: EncryptError) -> Error {
 fn unexpected() -> Error {
     Error::General("a state that the unbuffered connection should not be in".into())
 }
+
+/// A record of 2^14 bytes with its header and the most that protection may add (RFC 5246, section
+/// 6.2.3), less a byte: what may have to be kept of one.
+const REST_BYTES_MAX: usize = 5 + 16 * 1024 + 2048 - 1;
+
+/// What may have to be kept of a handshake message: there must be room to read more.
+const HANDSHAKE_REST_BYTES_MAX: usize = CIPHERTEXT_BYTES - 1;

@@ -1,13 +1,19 @@
 //! Both ends of a connection over loopback: our socket, and a peer that is not ours.
 
+// Each test uses its part of it.
+#![allow(dead_code)]
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tidewire_runtime::buffer::{Backlog, with_scratch};
 use tidewire_runtime::socket::Socket;
 use tidewire_runtime::tls::config::TlsConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 /// What both sides believe in.
 pub struct Authority {
-    certificate: CertificateDer<'static>,
+    pub certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
@@ -28,9 +34,30 @@ impl Authority {
     }
 
     pub fn server(&self) -> TlsConfig {
-        let builder = ServerConfig::builder().with_no_client_auth();
+        TlsConfig::new(self.server_config()).unwrap()
+    }
+
+    pub fn server_config(&self) -> ServerConfig {
         let chain = vec![self.certificate.clone()];
+        let builder = ServerConfig::builder().with_no_client_auth();
+        builder.with_single_cert(chain, self.key.clone_key()).unwrap()
+    }
+
+    pub fn server_verifying(&self, verifier: Arc<dyn ClientCertVerifier>) -> TlsConfig {
+        let chain = vec![self.certificate.clone()];
+        let builder = ServerConfig::builder().with_client_cert_verifier(verifier);
         TlsConfig::new(builder.with_single_cert(chain, self.key.clone_key()).unwrap()).unwrap()
+    }
+
+    /// A client that shows a certificate of its own.
+    pub fn client_with_certificate(&self) -> (CertificateDer<'static>, ClientConfig) {
+        let own = Self::new();
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let builder = ClientConfig::builder_with_protocol_versions(&[&TLS13]);
+        let builder = builder.with_root_certificates(roots);
+        let chain = vec![own.certificate.clone()];
+        (own.certificate, builder.with_client_auth_cert(chain, own.key).unwrap())
     }
 
     pub fn client(&self, version: &'static rustls::SupportedProtocolVersion) -> Arc<ClientConfig> {
@@ -101,6 +128,41 @@ pub async fn echo(mut socket: Socket) -> io::Result<Socket> {
         }
         write_all(&mut socket, &buffer[..length]).await?;
     }
+}
+
+/// Echoes as the data paths do: through the scratch buffer, with nothing of its own while idle.
+pub async fn echo_in_scratch(mut socket: Socket) {
+    let mut backlog = Backlog::default();
+    poll_fn(|cx| {
+        loop {
+            while !backlog.is_empty() {
+                match ready!(socket.poll_write(cx, backlog.bytes())) {
+                    Ok(written) => backlog.consume(written),
+                    Err(_) => return Poll::Ready(()),
+                }
+            }
+            if ready!(socket.poll_flush(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            let read = with_scratch(|scratch| {
+                let length = match ready!(socket.poll_read(cx, scratch)) {
+                    Ok(0) | Err(_) => return Poll::Ready(false),
+                    Ok(length) => length,
+                };
+                let written = match socket.poll_write(cx, &scratch[..length]) {
+                    Poll::Ready(Ok(written)) => written,
+                    Poll::Ready(Err(_)) => return Poll::Ready(false),
+                    Poll::Pending => 0,
+                };
+                backlog.fill(&scratch[written..length]);
+                Poll::Ready(true)
+            });
+            if !ready!(read) {
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
 }
 
 /// Runs `test` on one thread, as a worker does, and not for ever.
