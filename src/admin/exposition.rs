@@ -16,6 +16,7 @@ use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::WorkerMetrics;
 
+use super::{revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -30,9 +31,11 @@ impl Collector for Exposition {
         self.runtime(&mut out)?;
         self.routes(&mut out)?;
         self.ends(&mut out)?;
+        tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
-        self.auths(&mut out)?;
+        revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
+        self.auths(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -198,6 +201,17 @@ impl Exposition {
         })
     }
 
+    fn orders(&self, out: &mut Out<'_>) -> fmt::Result {
+        let orders = OrderResult::ALL.into_iter().flat_map(|result| {
+            self.nodes.iter().map(move |node| {
+                let labels =
+                    vec![("node", node.name.clone()), ("result", result.as_str().to_owned())];
+                (labels, node.acme_metrics.value(result))
+            })
+        });
+        out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
+    }
+
     /// Left out where nobody has to say who they are.
     fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
         let reports = || {
@@ -226,17 +240,6 @@ impl Exposition {
             })
         });
         out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
-    }
-
-    fn orders(&self, out: &mut Out<'_>) -> fmt::Result {
-        let orders = OrderResult::ALL.into_iter().flat_map(|result| {
-            self.nodes.iter().map(move |node| {
-                let labels =
-                    vec![("node", node.name.clone()), ("result", result.as_str().to_owned())];
-                (labels, node.acme_metrics.value(result))
-            })
-        });
-        out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -379,14 +382,14 @@ impl Exposition {
     }
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
-struct Out<'e> {
+pub(super) struct Out<'e> {
     encoder: DescriptorEncoder<'e>,
 }
 
 impl Out<'_> {
-    fn counter(
+    pub(super) fn counter(
         &mut self,
         name: &str,
         help: &str,
@@ -399,7 +402,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn gauge(
+    pub(super) fn gauge(
         &mut self,
         name: &str,
         help: &str,

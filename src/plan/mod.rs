@@ -12,6 +12,7 @@ mod hub;
 mod listeners;
 mod names;
 mod reach;
+mod revocation;
 mod routes;
 mod summary;
 mod targets;
@@ -25,7 +26,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use tidewire_auth::secret::Secret;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
@@ -66,11 +69,27 @@ pub struct Plan {
     pub acme: Option<AcmePlan>,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
+    pub revocation: RevocationPlan,
     /// Where health and metrics are; `None` is nowhere.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminPlan>,
     pub log: LogConfig,
     /// The time that connections have to end when the node is told to.
     pub drain_deadline: Period,
+}
+
+/// What is kept of revocations.
+#[derive(Clone, Debug)]
+pub struct RevocationPlan {
+    pub file: Option<PathBuf>,
+    pub max: usize,
+    pub default_for: Duration,
+}
+
+/// Where operators ask, and what they must show to change something.
+#[derive(Clone, Debug)]
+pub struct AdminPlan {
+    pub bind: SocketAddr,
+    pub token: Option<Secret>,
 }
 
 /// Addresses on which clients are accepted alike.
@@ -207,14 +226,14 @@ impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
-        self.https_redirects(&config);
         let acme = self.acme(&config);
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
         self.hub(&config);
+        let (revocation, admin) = (self.revocation(&config), self.admin(&config));
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
-        let Config { timeout, backend, hub, admin, log, drain, .. } = config;
+        let Config { timeout, backend, hub, log, drain, .. } = config;
         Plan {
             workers: workers.unwrap_or_else(one_per_core),
             listeners,
@@ -224,7 +243,8 @@ impl Checks<'_> {
             timeouts: timeout,
             acme,
             hub,
-            admin: admin.map(|admin| admin.bind.0),
+            revocation,
+            admin,
             log,
             drain_deadline: drain.deadline,
         }

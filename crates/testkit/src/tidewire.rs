@@ -128,6 +128,11 @@ impl Tidewire {
         self.address
     }
 
+    /// Where operators ask.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The answer of its `/readyz`.
     #[track_caller]
     pub fn readiness(&self) -> Response {
