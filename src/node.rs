@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tidewire_auth::method::Method;
+use tidewire_auth::revocation::Revocations;
 use tidewire_edge::backend::Backend;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -14,6 +16,7 @@ use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::route::{Route, Target};
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
 use tidewire_edge::static_files::StaticFiles;
+use tidewire_edge::tls::{self, Tls};
 use tidewire_hub::broker::BrokerState;
 use tidewire_hub::broker::memory::MemoryBroker;
 use tidewire_hub::hub::Hub;
@@ -29,6 +32,7 @@ use crate::acme::metrics::AcmeMetrics;
 use crate::endpoints::HubEndpoint;
 use crate::page;
 use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
+use crate::revocations::Revoker;
 
 /// A running node.
 pub struct Node {
@@ -52,7 +56,10 @@ pub struct NodeView {
     /// By worker.
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
+    pub revoker: Arc<Revoker>,
     pub acme_metrics: Arc<AcmeMetrics>,
+    /// How clients say who they are.
+    pub methods: Vec<Arc<Method>>,
     is_draining: AtomicBool,
 }
 
@@ -74,9 +81,18 @@ impl Node {
         let addresses = listeners.iter().map(Listener::address).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
+        let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
         let acme = plan.acme.clone();
+        let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
+        let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
+        let revoker = Revoker::start(
+            revocation,
+            Arc::clone(&edge.revocations),
+            hub.clone().zip(hub_config).as_ref(),
+            control,
+        )?;
         let edge_metrics: Vec<_> =
             (0..count).map(|_| Arc::new(EdgeMetrics::new(edge.routes.len()))).collect();
         let build = Build {
@@ -87,7 +103,9 @@ impl Node {
         };
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
-        let probes = health::watch::spawn(&edge.backends, control);
+        let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(kept);
+        probes.extend(tls::watch::spawn(&edge.tls, control));
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
         let view = Arc::new(NodeView {
@@ -96,7 +114,9 @@ impl Node {
             edge_metrics,
             worker_metrics: workers.metrics().to_vec(),
             hub,
+            revoker,
             acme_metrics,
+            methods,
             is_draining: AtomicBool::new(false),
         });
         Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
@@ -113,6 +133,7 @@ impl Node {
         self.workers.drainer().drain(self.drain_deadline);
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
+        self.view.revoker.stop();
         drop(self.acme);
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
@@ -121,6 +142,11 @@ impl Node {
 }
 
 impl NodeView {
+    /// Has the files of TLS read again.
+    pub fn ask_for_reload(&self) {
+        self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
+    }
+
     /// Why clients should not be sent here now; empty when they should.
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -175,16 +201,18 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .into_iter()
         .map(|route| assemble_route(route, &backends, &mut topics))
         .collect();
+    let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
     let (listeners, https) = listeners.unzip();
     let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
+        tls,
         listeners,
         https,
         routes,
         backends,
         timeouts: plan.timeouts,
-        revocations: Arc::default(),
+        revocations: Arc::new(Revocations::new(plan.revocation.max)),
         challenges: challenges.unwrap_or_default(),
         is_logging_requests: plan.log.requests,
     };

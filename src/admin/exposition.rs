@@ -16,6 +16,7 @@ use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::WorkerMetrics;
 
+use super::{revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -30,8 +31,11 @@ impl Collector for Exposition {
         self.runtime(&mut out)?;
         self.routes(&mut out)?;
         self.ends(&mut out)?;
+        tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
+        revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
+        self.auths(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -208,6 +212,36 @@ impl Exposition {
         out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
     }
 
+    /// Left out where nobody has to say who they are.
+    fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
+        let reports = || {
+            self.nodes.iter().flat_map(|node| {
+                let reports = node.methods.iter().filter_map(|method| method.report());
+                reports.map(|report| {
+                    let labels =
+                        vec![("node", node.name.clone()), ("auth", report.auth.to_string())];
+                    (labels, report)
+                })
+            })
+        };
+        if reports().next().is_none() {
+            return Ok(());
+        }
+        let keys = reports().map(|(labels, report)| (labels, report.keys as u64));
+        out.gauge("auth_keys", "Keys or users that clients are checked with", keys)?;
+        let fetched = || reports().filter_map(|(labels, it)| Some((labels, it.fetches?)));
+        let ages = fetched().filter_map(|(labels, it)| Some((labels, it.age?.as_secs())));
+        out.gauge("auth_jwks_age_seconds", "Time since the key set was fetched", ages)?;
+        let fetches = fetched().flat_map(|(labels, it)| {
+            [("ok", it.ok), ("failed", it.failed)].map(|(result, count)| {
+                let mut labels = labels.clone();
+                labels.push(("result", result.to_owned()));
+                (labels, count)
+            })
+        });
+        out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
+    }
+
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {
         out.gauge("hub_clients", "Clients of the hub", self.per_shard(|it| it.clients.value()))?;
         out.gauge(
@@ -348,14 +382,14 @@ impl Exposition {
     }
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
-struct Out<'e> {
+pub(super) struct Out<'e> {
     encoder: DescriptorEncoder<'e>,
 }
 
 impl Out<'_> {
-    fn counter(
+    pub(super) fn counter(
         &mut self,
         name: &str,
         help: &str,
@@ -368,7 +402,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn gauge(
+    pub(super) fn gauge(
         &mut self,
         name: &str,
         help: &str,

@@ -6,6 +6,9 @@ use tidewire_auth::config::{API_KEY_KEYS, ApiKeyConfig, AuthConfig, JWT_KEYS, Jw
 use tidewire_auth::key_set::is_url;
 use tidewire_auth::method::{Method, MethodFault};
 
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
 use super::Checks;
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
@@ -17,6 +20,18 @@ use crate::config::suggest::list;
 pub struct AuthPlan {
     pub config: AuthConfig,
     pub method: Arc<Method>,
+}
+
+impl AuthPlan {
+    /// Keeps its keys current, if they can change.
+    pub fn keep(&self, control: &Handle) -> Option<JoinHandle<()>> {
+        self.method()?.keep(control)
+    }
+
+    /// What vouches for clients here, without asking anybody.
+    pub fn method(&self) -> Option<&Arc<Method>> {
+        Some(&self.method)
+    }
 }
 
 impl<'c> Checks<'c> {

@@ -12,7 +12,7 @@ use tidewire_wire::http::hop::{drop_aliased, strip_hop_by_hop};
 
 /// Rebuilds a request's head for a server. Whatever the client said about who it is goes first:
 /// this edge is the first hop that is believed.
-pub fn rebuild(parts: Parts, peer: IpAddr) -> Request<()> {
+pub fn rebuild(parts: Parts, peer: IpAddr, scheme: &'static str) -> Request<()> {
     let mut headers = parts.headers;
     let hop = strip_hop_by_hop(&mut headers);
     drop_aliased(&mut headers);
@@ -28,7 +28,7 @@ pub fn rebuild(parts: Parts, peer: IpAddr) -> Request<()> {
     {
         headers.insert(header::HOST, host);
     }
-    introduce(&mut headers, peer);
+    introduce(&mut headers, peer, scheme);
     let mut request = Request::new(());
     *request.method_mut() = parts.method;
     *request.uri_mut() = origin_form(&parts.uri);
@@ -44,12 +44,12 @@ pub fn ask_for_switch(headers: &mut HeaderMap) {
 }
 
 /// Tells the server who the client is, in the forms that servers read.
-fn introduce(headers: &mut HeaderMap, peer: IpAddr) {
+fn introduce(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
     let host = headers.get(header::HOST).cloned();
-    let hop = Hop { peer, host: host.as_ref(), scheme: "http" };
+    let hop = Hop { peer, host: host.as_ref(), scheme };
     headers.insert(header::FORWARDED, forwarded::forwarded_element(&hop));
     headers.insert(X_FORWARDED_FOR, forwarded::forwarded_for(peer));
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host);
     }
@@ -87,7 +87,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let rebuilt = rebuild(parts, "192.0.2.1".parse().unwrap());
+        let rebuilt = rebuild(parts, "192.0.2.1".parse().unwrap(), "http");
         let mut found: Vec<(&str, &str)> = rebuilt
             .headers()
             .iter()

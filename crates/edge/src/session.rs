@@ -26,9 +26,10 @@ use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::{Tick, ticks};
 use tidewire_runtime::socket::Socket;
+use tidewire_runtime::tls::Secured;
 use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
 
-use crate::access_log::{ConnectionRecord, Record, WebSocketRecord};
+use crate::access_log::{ConnectionRecord, Record, TlsVersion, WebSocketRecord};
 use crate::answer::{self, Body};
 use crate::backend::{Backend, Lease};
 use crate::cross_site::Stopped;
@@ -38,16 +39,27 @@ use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
 use crate::forward::{ClientBody, forward};
 use crate::http_io::{HttpIo, Meter};
+use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
 use crate::onward;
 use crate::origin::Transport;
 use crate::path::Captures;
 use crate::route::{self, Asked, Target};
 use crate::service::EdgeShard;
+use crate::tls::handshake::handshake;
 use crate::tunnel::Tunnel;
 
 /// Serves HTTP to a client until its connection ends or becomes a WebSocket.
 pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
+    let (conn, secured) = match shard.edge.tls[listener].clone() {
+        None => (conn, None),
+        Some(tls) => {
+            // Boxed: what a handshake needs is gone when it is over.
+            let shaken = Box::pin(handshake(&shard, conn, listener, &tls)).await;
+            let Some((conn, secured)) = shaken else { return };
+            (conn, Some(secured))
+        }
+    };
     let Conn { socket, watch, peer, local } = conn;
     let meter = Meter::new(Rc::clone(shard.worker()));
     let session = Rc::new(Session {
@@ -59,6 +71,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
         begun: Instant::now(),
         peer,
         listener,
+        secured,
         shard,
     });
     let io = HttpIo::new(socket, meter);
@@ -113,6 +126,8 @@ pub struct Session {
     begun: Instant,
     peer: std::net::SocketAddr,
     listener: usize,
+    /// What its TLS handshake has settled, when there was one.
+    secured: Option<Secured>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +152,8 @@ impl Session {
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
-        let response = match hygiene::check(&parts) {
+        record.tls = self.secured.as_ref().map(TlsVersion::of);
+        let mut response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::text(unfit.status(), unfit)),
             Ok(()) => self.route(&mut record, parts, body).await,
         };
@@ -146,18 +162,21 @@ impl Session {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return response; // The WebSocket gets the line.
         }
+        self.https().mark(response.headers_mut());
         let over = Over { session: self, record, body_bytes: 0 };
         response.map(|body| body.before(over))
     }
 
     async fn route(&self, record: &mut Record, parts: Parts, body: Incoming) -> Response<Body> {
+        if let Some(answer) = self.misdirected(&parts) {
+            return answer;
+        }
         if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
             return answer;
         }
         let classified = classify(&parts.method, parts.version, &parts.headers);
         let is_websocket = !matches!(classified, Classified::NotWebSocket);
-        let https = &self.shard.edge.https[self.listener];
-        if let Some(answer) = https.redirect(&parts.uri, &parts.headers, is_websocket) {
+        if let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket) {
             return close_after(answer);
         }
         let asked = Asked {
@@ -206,8 +225,8 @@ impl Session {
         body: Incoming,
     ) -> Response<Body> {
         let timeout = self.shard.edge.timeouts.client.0;
-        let request =
-            onward::rebuild(parts, self.peer.ip()).map(|()| ClientBody::new(body, timeout));
+        let request = onward::rebuild(parts, self.peer.ip(), self.scheme())
+            .map(|()| ClientBody::new(body, timeout));
         match forward(&self.shard, backend, request).await {
             Ok(forwarded) => {
                 record.server = Some(forwarded.server);
@@ -226,7 +245,7 @@ impl Session {
         record: &mut Record,
         parts: Parts,
     ) -> Response<Body> {
-        let mut request = onward::rebuild(parts, self.peer.ip());
+        let mut request = onward::rebuild(parts, self.peer.ip(), self.scheme());
         onward::ask_for_switch(request.headers_mut());
         let switched = match exchange(&self.shard, backend, request, offer).await {
             Ok(Exchanged::Switched(switched)) => switched,
@@ -283,8 +302,18 @@ impl Session {
         stopped.response
     }
 
+    fn https(&self) -> &HttpsPolicy {
+        &self.shard.edge.https[self.listener]
+    }
+
+    /// The answer to a request that came by the TLS of another name.
+    fn misdirected(&self, parts: &Parts) -> Option<Response<Body>> {
+        let sni = self.secured.as_ref()?.server_name.as_deref();
+        self.https().misdirected(sni, &parts.uri, &parts.headers)
+    }
+
     fn transport(&self) -> Transport {
-        Transport::Plain
+        if self.secured.is_some() { Transport::Tls } else { Transport::Plain }
     }
 
     fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {
@@ -303,6 +332,11 @@ impl Session {
     /// Whether no request is being read or answered.
     fn is_idle(&self) -> bool {
         self.stage.get() != Stage::Answering && self.meter.heard().is_none()
+    }
+
+    /// What the client said it by.
+    fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
     }
 
     fn client_timeout(&self) -> Tick {
@@ -360,6 +394,8 @@ impl Session {
             requests: self.requests.get(),
             bytes_in: self.meter.bytes_in(),
             bytes_out: self.meter.bytes_out(),
+            tls: self.secured.as_ref().map(TlsVersion::of),
+            error: None,
         };
         record.log(&self.shard, end, phase);
         if matches!(end.reason, Reason::Slow | Reason::Broken) {
@@ -487,7 +523,7 @@ fn close_after(mut response: Response<Body>) -> Response<Body> {
 
 /// Ends our direction and reads what is still under way for a moment: closing at once would reset
 /// the connection, and the client might lose the answer that is on its way.
-async fn linger(socket: &mut Socket, watch: &Watch) {
+pub(crate) async fn linger(socket: &mut Socket, watch: &Watch) {
     if socket.shutdown_write().is_err() {
         return;
     }

@@ -22,4 +22,5 @@ pub mod script;
 pub mod skip;
 pub mod store;
 pub mod tidewire;
+pub mod token;
 pub mod websocket;

@@ -125,6 +125,7 @@ fn times(claims: &Map<String, Value>, now: u64) -> Vec<String> {
         let at = claims.get(claim)?.as_u64()?;
         let period = |seconds| Period::from_secs(seconds);
         Some(match at.checked_sub(now) {
+            Some(0) => format!("  {claim}: {verb} now"),
             Some(left) => format!("  {claim}: {verb} in {}", period(left.min(TIME_MAX))),
             None => format!("  {claim}: {verb} {} ago", period(now - at)),
         })
