@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tidewire_edge::auth::authority::{Asked, Authority, Check};
+use tidewire_edge::auth::headers::IdentityHeaders;
 use tidewire_edge::backend::Backend;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -26,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::endpoints::HubEndpoint;
 use crate::page;
+use crate::plan::auth::{AuthCheck, AuthPlan};
 use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
 
 /// A running node.
@@ -71,8 +74,9 @@ impl Node {
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
-        let edge_metrics: Vec<_> =
-            (0..count).map(|_| Arc::new(EdgeMetrics::new(edge.routes.len()))).collect();
+        let edge_metrics: Vec<_> = (0..count)
+            .map(|_| Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len())))
+            .collect();
         let build = Build {
             edge: Arc::clone(&edge),
             hub: hub.clone(),
@@ -165,15 +169,33 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .into_iter()
         .map(|route| assemble_route(route, &backends, &mut topics))
         .collect();
+    let authorities: Vec<_> =
+        plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let edge = Edge {
         listeners: plan.listeners.into_iter().map(|listener| listener.name).collect(),
         routes,
         backends,
+        identity_headers: IdentityHeaders::of(&authorities),
+        authorities,
         timeouts: plan.timeouts,
         revocations: Arc::default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)
+}
+
+fn assemble_authority(auth: AuthPlan, backends: &[Arc<Backend>]) -> Authority {
+    let check = match auth.check {
+        AuthCheck::Method(method) => Check::Method(method),
+        AuthCheck::Forward { forward, backend } => Check::Forward(Asked {
+            forward,
+            backend: Arc::clone(&backends[backend]),
+            is_right: AtomicBool::new(true),
+        }),
+    };
+    let headers = auth.config.headers.into_iter();
+    let headers = headers.filter_map(|(name, template)| Some((name.parse().ok()?, template)));
+    Authority { name: auth.config.name, check, headers: headers.collect() }
 }
 
 fn assemble_route(
@@ -192,7 +214,7 @@ fn assemble_route(
         TargetPlan::Redirect(redirect) => Target::Redirect(redirect),
         TargetPlan::Respond(respond) => Target::Respond(respond),
     };
-    Route { name: route.name, matcher: route.matcher, target }
+    Route { name: route.name, matcher: route.matcher, access: route.access, target }
 }
 
 /// What every worker builds its service from.

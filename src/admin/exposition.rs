@@ -10,11 +10,11 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use tidewire_edge::end::{Party, Reason};
-use tidewire_edge::metrics::RouteMetrics;
+use tidewire_edge::metrics::{AUTH_RESULTS, RouteMetrics};
 use tidewire_edge::server::Server;
 use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::HubMetrics;
-use tidewire_runtime::metrics::WorkerMetrics;
+use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 
 use crate::node::NodeView;
 
@@ -29,6 +29,7 @@ impl Collector for Exposition {
         self.runtime(&mut out)?;
         self.routes(&mut out)?;
         self.ends(&mut out)?;
+        self.auths(&mut out)?;
         self.servers(&mut out)?;
         self.hubs(&mut out)
     }
@@ -129,6 +130,24 @@ impl Exposition {
             })
         });
         out.counter("edge_ends", "Ends of client connections, by who ended them and why", ends)
+    }
+
+    fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
+        let results = self.nodes.iter().flat_map(|node| {
+            let authorities = node.edge.authorities.iter().enumerate();
+            authorities.flat_map(move |(index, authority)| {
+                AUTH_RESULTS.into_iter().enumerate().map(move |(result, word)| {
+                    let counters = node.edge_metrics.iter().map(|it| &it.auths[index][result]);
+                    let labels = vec![
+                        ("node", node.name.clone()),
+                        ("auth", authority.name.clone()),
+                        ("result", word.to_owned()),
+                    ];
+                    (labels, counters.map(Counter::value).sum())
+                })
+            })
+        });
+        out.counter("edge_auth", "What was found out about clients, by who found it out", results)
     }
 
     fn servers(&self, out: &mut Out<'_>) -> fmt::Result {

@@ -3,6 +3,7 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+mod access;
 pub mod auth;
 mod backends;
 mod hub;
@@ -21,6 +22,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
@@ -75,6 +77,8 @@ pub struct RoutePlan {
     /// Unique, for logs and metrics.
     pub name: String,
     pub matcher: Matcher,
+    /// Whom it takes; `None` is everybody whom no earlier route has refused.
+    pub access: Option<Access>,
     pub target: TargetPlan,
 }
 
@@ -184,6 +188,7 @@ impl Checks<'_> {
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
+        self.unasked(&config);
         self.hub(&config);
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
         let Config { timeout, backend, hub, admin, log, drain, .. } = config;

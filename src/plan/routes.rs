@@ -24,8 +24,9 @@ impl<'c> Checks<'c> {
         for ((index, route), name) in numbered().zip(names) {
             let place = tables.index(index);
             let matcher = self.matcher(route, place, config);
+            let access = self.access(route, place, config);
             if let Some(target) = self.target(route, place, config) {
-                routes.push(RoutePlan { name, matcher, target });
+                routes.push(RoutePlan { name, matcher, access, target });
             }
         }
         let has_all = routes.len() == config.route.len() && tables.is_whole();

@@ -21,3 +21,4 @@ pub mod method;
 pub mod place;
 pub mod revocation;
 pub mod secret;
+pub mod template;

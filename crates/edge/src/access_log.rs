@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
+use tidewire_auth::identity::Identity;
 use tracing::{debug, info};
 
 use crate::end::{End, Phase, Reason};
@@ -29,6 +31,10 @@ pub struct Record {
     pub server: Option<String>,
     /// What went wrong on our side of the answer.
     pub fault: Option<&'static str>,
+    /// Who the client is, where that was asked.
+    pub identity: Option<Arc<Identity>>,
+    /// Why it was not let in.
+    pub auth_error: Option<&'static str>,
     pub status: u16,
 }
 
@@ -44,6 +50,8 @@ impl Record {
             host_path: format!("{host} {}", parts.uri.path()).into(),
             server: None,
             fault: None,
+            identity: None,
+            auth_error: None,
             status: 0,
         }
     }
@@ -65,6 +73,8 @@ impl Record {
             path,
             status = self.status,
             fault = self.fault,
+            subject = subject(self.identity.as_deref()),
+            auth_error = self.auth_error,
             body_bytes,
             duration_ms = self.begun.elapsed().as_millis() as u64,
             "request"
@@ -80,6 +90,7 @@ impl Record {
             listener: self.listener as u16,
             route: route as u16,
             host_path: self.host_path.clone(),
+            identity: self.identity.clone(),
         })
     }
 
@@ -97,6 +108,7 @@ pub struct WebSocketRecord {
     listener: u16,
     route: u16,
     host_path: Box<str>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl WebSocketRecord {
@@ -118,6 +130,7 @@ impl WebSocketRecord {
             server,
             host,
             path,
+            subject = subject(self.identity.as_deref()),
             by = end.by.as_str(),
             reason = end.reason.as_str(),
             code = end.code,
@@ -132,6 +145,15 @@ impl WebSocketRecord {
         );
     }
 }
+
+/// Whom a line is about: enough of the name to find it, however long it is.
+fn subject(identity: Option<&Identity>) -> Option<&str> {
+    let subject = identity?.subject()?;
+    let end = subject.char_indices().map(|(at, _)| at).find(|&at| at >= SUBJECT_BYTES_MAX);
+    Some(&subject[..end.unwrap_or(subject.len())])
+}
+
+const SUBJECT_BYTES_MAX: usize = 128;
 
 /// The line of a connection that ended as HTTP.
 #[derive(Debug)]

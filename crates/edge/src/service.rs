@@ -8,6 +8,9 @@ use tidewire_auth::revocation::Revocations;
 use tidewire_runtime::conn::Conn;
 use tidewire_runtime::worker::{Service, Worker};
 
+use crate::auth::authority::Authority;
+use crate::auth::forward::Verdicts;
+use crate::auth::headers::IdentityHeaders;
 use crate::backend::Backend;
 use crate::endpoint::Endpoint;
 use crate::metrics::EdgeMetrics;
@@ -23,6 +26,10 @@ pub struct Edge {
     pub listeners: Vec<String>,
     pub routes: Vec<Route>,
     pub backends: Vec<Arc<Backend>>,
+    /// Who vouches for clients, by the index that routes have for them.
+    pub authorities: Vec<Authority>,
+    /// What only this edge may say to servers.
+    pub identity_headers: IdentityHeaders,
     pub timeouts: Timeouts,
     pub revocations: Arc<Revocations>,
     /// Whether each request, WebSocket and connection gets a line in the log.
@@ -48,6 +55,8 @@ pub struct EdgeShard {
     pub pool: Pool,
     /// The WebSockets whose clients have an identity.
     pub lives: Rc<Lives>,
+    /// What services of forward auth have said.
+    pub verdicts: Verdicts,
     pub metrics: Arc<EdgeMetrics>,
     /// HTTP with clients.
     pub http: hyper::server::conn::http1::Builder,
@@ -66,8 +75,8 @@ impl EdgeShard {
         http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
         let mut server_http = hyper::client::conn::http1::Builder::new();
         server_http.max_buf_size(SERVER_BYTES);
-        let (pool, lives) = (Pool::default(), Rc::default());
-        Rc::new(Self { edge, worker, endpoints, pool, lives, metrics, http, server_http })
+        let (pool, lives, verdicts) = (Pool::default(), Rc::default(), Verdicts::default());
+        Rc::new(Self { edge, worker, endpoints, pool, lives, verdicts, metrics, http, server_http })
     }
 
     pub fn worker(&self) -> &Rc<Worker> {

@@ -1,0 +1,231 @@
+//! Whom routes take, and what servers hear of it: that names are there, that conditions can hold,
+//! and that no header is set that is another's.
+
+use std::collections::HashSet;
+
+use http::header::HeaderName;
+use tidewire_auth::config::AuthConfig;
+use tidewire_auth::forward::{Forward, ForwardConfig, ForwardError};
+use tidewire_edge::auth::access::Access;
+use tidewire_edge::auth::claims::ClaimCondition;
+
+use super::Checks;
+use super::auth::AuthCheck;
+use crate::config::Config;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::place::Place;
+use crate::config::route::RouteConfig;
+
+impl<'c> Checks<'c> {
+    /// Whom a route takes; what is wrong with it is reported.
+    pub(super) fn access(
+        &mut self,
+        route: &RouteConfig,
+        place: Place<'c>,
+        config: &Config,
+    ) -> Option<Access> {
+        let asked = route.auth.as_ref().map_or(&[][..], |names| &names.0);
+        let auths = self.auths_of(asked, place.key("auth"), config);
+        self.nobody_vouches(route, asked, place);
+        let claims = place.key("claims");
+        for (name, _) in route.claims.iter().filter(|(_, values)| values.0.is_empty()) {
+            let finding = Diagnostic::error(format!("no client has a claim `{name}` like this"));
+            let one = claims.key(name);
+            if one.is_given() && one.is_whole() {
+                self.report(finding.at(one.span(), "expected at least one value"));
+            }
+        }
+        route.auth.as_ref()?;
+        let condition = |(name, any_of): (&String, &_)| ClaimCondition {
+            name: name.clone(),
+            any_of: Clone::clone(any_of),
+        };
+        let claims = route.claims.iter().map(condition).collect();
+        Some(Access { auths, satisfy: route.satisfy, claims })
+    }
+
+    fn auths_of(&mut self, asked: &[String], place: Place<'c>, config: &Config) -> Vec<usize> {
+        let mut auths: Vec<usize> = Vec::new();
+        for (at, name) in asked.iter().enumerate() {
+            let known = config.auth.iter().map(|auth| auth.name.as_str());
+            let Some(index) = self.find("auth", name, known, place.index(at)) else { continue };
+            if auths.contains(&index) {
+                let finding = Diagnostic::error(format!("`{}` is asked twice", place.shown()));
+                self.report(finding.at(place.index(at).span(), "expected it once"));
+            }
+            auths.push(index);
+        }
+        auths
+    }
+
+    /// Reports conditions about what nobody has found out.
+    fn nobody_vouches(&mut self, route: &RouteConfig, asked: &[String], place: Place<'c>) {
+        let auth = place.key("auth");
+        if !auth.is_whole() {
+            return;
+        }
+        let claims = place.key("claims");
+        if asked.is_empty() && claims.is_given() && !route.claims.is_empty() {
+            let finding = Diagnostic::error("`claims` without `auth`: nobody knows the client");
+            let help = "say who vouches for its claims, such as `auth = \"users\"`";
+            self.report(finding.at(claims.key_span(), "needs `auth`").help(help));
+        }
+        let satisfy = place.key("satisfy");
+        if asked.len() < 2 && satisfy.is_given() {
+            let finding = Diagnostic::warning("`satisfy` without two `auth` to choose from");
+            self.report(finding.at(satisfy.key_span(), "says nothing here"));
+        }
+    }
+
+    /// Warns of each `[[auth]]` that no route asks.
+    pub(super) fn unasked(&mut self, config: &Config) {
+        let asked: HashSet<&str> = config
+            .route
+            .iter()
+            .flat_map(|route| route.auth.iter().flat_map(|names| &names.0))
+            .map(String::as_str)
+            .collect();
+        let there: HashSet<&str> = config.auth.iter().map(|auth| auth.name.as_str()).collect();
+        // A route that is wrong was perhaps to ask one of them.
+        if !self.place.key("route").is_whole() || !asked.is_subset(&there) {
+            return;
+        }
+        for (index, auth) in config.auth.iter().enumerate() {
+            let name = self.place.key("auth").index(index).key("name");
+            if name.is_given() && !asked.contains(auth.name.as_str()) {
+                let finding = Diagnostic::warning(format!("no route asks auth `{}`", name.shown()));
+                let help = "say `auth = \"...\"` in the routes that it is for";
+                self.report(finding.at(name.span(), "keeps nobody out").help(help));
+            }
+        }
+    }
+
+    /// The headers by which servers hear of clients.
+    pub(super) fn identity_headers(&mut self, auth: &AuthConfig, place: Place<'c>) {
+        let headers = place.key("headers");
+        for name in auth.headers.keys() {
+            self.identity_header(name, headers.key(name), headers.key(name).key_span());
+        }
+    }
+
+    fn identity_header(&mut self, name: &str, place: Place<'_>, span: std::ops::Range<usize>) {
+        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+            return self.not_header(name, place, span);
+        };
+        let plain = header.as_str().replace(['_', '.'], "-");
+        let is_taken = RESERVED.contains(&plain.as_str())
+            || RESERVED_BEGINNINGS.iter().any(|start| plain.starts_with(start));
+        if is_taken && place.is_given() {
+            let finding = Diagnostic::error(format!("`{name}` is not for an identity"));
+            let help = "take a name of its own, such as \"X-User\"";
+            self.report(finding.at(span, "this header has another meaning").help(help));
+        }
+    }
+
+    fn not_header(&mut self, name: &str, place: Place<'_>, span: std::ops::Range<usize>) {
+        if place.is_given() {
+            let finding = Diagnostic::error(format!("`{name}` is not the name of a header"));
+            self.report(finding.at(span, "expected such as \"X-User\""));
+        }
+    }
+
+    /// A service that is asked who clients are. `None` comes with an error.
+    pub(super) fn forward_auth(
+        &mut self,
+        config: &ForwardConfig,
+        place: Place<'c>,
+        all: &Config,
+    ) -> Option<AuthCheck> {
+        let known = all.backend.iter().map(|backend| backend.name.as_str());
+        let backend = self.find("backend", &config.backend, known, place.key("backend"));
+        self.period("timeout", config.timeout, place.key("timeout"));
+        for (at, name) in config.response_headers.iter().enumerate() {
+            let place = place.key("response_headers").index(at);
+            self.identity_header(name, place, place.span());
+        }
+        for key in ["request_headers", "cache_key"] {
+            let names = match key {
+                "request_headers" => Some(&config.request_headers),
+                _ => config.cache_key.as_ref(),
+            };
+            for (at, name) in names.into_iter().flatten().enumerate() {
+                self.asked_with(key, name, place.key(key).index(at));
+            }
+        }
+        if config.cache.0.is_zero() && place.key("cache_key").is_given() {
+            let finding = Diagnostic::warning("`cache_key` without `cache`: no answer is kept");
+            let help = "set `cache`, such as `cache = \"10s\"`";
+            self.report(finding.at(place.key("cache_key").key_span(), "not used").help(help));
+        }
+        match Forward::new(config) {
+            Ok(forward) => Some(AuthCheck::Forward { forward, backend: backend? }),
+            Err(error) => {
+                let (at, expected) = match &error {
+                    ForwardError::NotPath(_) => (place.key("path"), "expected such as \"/verify\""),
+                    ForwardError::NotHeader(_) => (place, "expected such as \"X-User\""),
+                };
+                let is_said = matches!(error, ForwardError::NotHeader(ref name)
+                    if config.response_headers.contains(name)
+                        || config.request_headers.contains(name)
+                        || config.cache_key.iter().flatten().any(|it| it == name));
+                if at.is_given() && !is_said {
+                    self.report(Diagnostic::error(error.to_string()).at(at.span(), expected));
+                }
+                None
+            }
+        }
+    }
+
+    /// A header of the client that goes to a service, or decides which answer is meant.
+    fn asked_with(&mut self, key: &str, name: &str, place: Place<'_>) {
+        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+            return self.not_header(name, place, place.span());
+        };
+        let is_of_hop = OF_HOP.contains(&header.as_str())
+            || key == "request_headers" && header.as_str().starts_with("x-forwarded-");
+        if is_of_hop && place.is_given() {
+            let finding = Diagnostic::error(format!("`{name}` is not passed on"));
+            let expected = "this header is of the connection, or set by the edge";
+            self.report(finding.at(place.span(), expected));
+        }
+    }
+}
+
+/// What the question of forward auth must not have of the client's request: it is another message.
+const OF_HOP: [&str; 12] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "sec-websocket-key",
+    "sec-websocket-version",
+];
+
+/// Headers that have a meaning for the message or the connection, or are said by the edge of every
+/// client: a claim in them would change what is read or who is believed.
+const RESERVED: [&str; 16] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+const RESERVED_BEGINNINGS: [&str; 4] = ["sec-", "x-forwarded-", "proxy-", "access-control-"];
