@@ -8,6 +8,7 @@ use tidewire_hub::broker::url::{BrokerUrl, BrokerUrlError};
 
 use crate::bench::Bench;
 use crate::config::listen::BindAddress;
+use crate::verbs::token::args::TokenArgs;
 
 /// Scale and secure WebSockets: an edge that understands them, a hub that spreads them
 #[derive(Debug, Parser)]
@@ -24,6 +25,7 @@ pub enum Verb {
     Run(RunArgs),
     Check(CheckArgs),
     Config(ConfigArgs),
+    Token(TokenArgs),
     Bench(Box<Bench>),
     Completions(CompletionsArgs),
     Man(ManArgs),

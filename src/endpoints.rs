@@ -4,10 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::StatusCode;
+use tidewire_auth::identity::Identity;
 use tidewire_edge::end::{End, Party, Reason};
 use tidewire_edge::endpoint::{self, AdmitFuture, Arrival, Ended, Endpoint, Passed, Refused};
 use tidewire_hub::admission::{Admission, Refusal};
 use tidewire_hub::close::{ClientEnd, Close};
+use tidewire_hub::pass::{Applicant, Renew};
 use tidewire_hub::route::TopicRoute;
 use tidewire_hub::shard::Shard;
 use tidewire_runtime::conn::Upgraded;
@@ -35,13 +37,29 @@ impl HubEndpoint {
             detail: error.to_string(),
         })?;
         let route = Arc::clone(&self.route);
-        match self.shard.admit(topic, route, &arrival.subprotocols).await {
+        let renewal = arrival.renewal.map(|renewal| Rc::new(HubRenewal(renewal)) as Rc<dyn Renew>);
+        let applicant =
+            Applicant { subprotocols: &arrival.subprotocols, live: arrival.live, renewal };
+        match self.shard.admit(topic, route, applicant).await {
             Ok(admission) => Ok(Box::new(HubAdmission(admission))),
+            Err(refusal @ Refusal::Forbidden) => {
+                Err(Refused { status: StatusCode::FORBIDDEN, detail: refusal.to_string() })
+            }
             Err(refusal @ (Refusal::Draining | Refusal::Busy)) => Err(Refused {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 detail: refusal.to_string(),
             }),
         }
+    }
+}
+
+/// The edge's check of a newer token, for the hub.
+#[derive(Debug)]
+struct HubRenewal(Rc<dyn endpoint::Renewal>);
+
+impl Renew for HubRenewal {
+    fn renew(&self, token: &str) -> Result<Arc<Identity>, String> {
+        self.0.renew(token)
     }
 }
 
@@ -70,6 +88,8 @@ fn reason(end: &ClientEnd) -> End {
         Close::Slow => (Party::Client, Reason::Slow),
         Close::Silent => (Party::Client, Reason::PingTimeout),
         Close::Idle => (Party::Client, Reason::IdleTimeout),
+        Close::Expired => (Party::Edge, Reason::Expired),
+        Close::Revoked => (Party::Edge, Reason::Revoked),
         Close::BrokerAway => (Party::Edge, Reason::BrokerAway),
         Close::Drained | Close::Stopped => (Party::Edge, Reason::Drain),
         Close::Panicked => (Party::Edge, Reason::Internal),

@@ -4,6 +4,7 @@
 //! The program is its verbs; each is a file in `verbs`. A configuration becomes a
 //! [`plan::Plan`], and a plan becomes a running node.
 
+mod acme;
 mod admin;
 mod bench;
 mod cli;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => verbs::run::run(&args),
         Verb::Check(args) => verbs::check::run(&args),
         Verb::Config(args) => verbs::config::run(&args),
+        Verb::Token(args) => verbs::token::run(&args),
         Verb::Bench(args) => bench::run(*args).map(|()| ExitCode::SUCCESS),
         Verb::Completions(args) => verbs::completions::run(&args),
         Verb::Man(args) => verbs::man::run(&args),

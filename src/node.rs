@@ -26,6 +26,8 @@ use tidewire_runtime::worker::{BuildService, Drainer, Service, Worker, Workers};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::acme::Acme;
+use crate::acme::metrics::AcmeMetrics;
 use crate::endpoints::HubEndpoint;
 use crate::page;
 use crate::plan::auth::{AuthCheck, AuthPlan};
@@ -34,7 +36,10 @@ use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
 /// A running node.
 pub struct Node {
     workers: Workers,
+    /// What goes on on the control plane: health probes, keys that are read again.
     probes: Vec<JoinHandle<()>>,
+    /// Keeps the certificates that an authority issues.
+    acme: Option<Acme>,
     drain_deadline: Duration,
     /// The addresses of its listeners, with the ports that the system chose.
     pub addresses: Vec<SocketAddr>,
@@ -51,6 +56,7 @@ pub struct NodeView {
     /// By worker.
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
+    pub acme_metrics: Arc<AcmeMetrics>,
     is_draining: AtomicBool,
 }
 
@@ -72,6 +78,7 @@ impl Node {
         let addresses = listeners.iter().map(Listener::address).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
+        let acme = plan.acme.clone();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
         let edge_metrics: Vec<_> = (0..count)
@@ -85,16 +92,20 @@ impl Node {
         };
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
-        let probes = health::watch::spawn(&edge.backends, control);
+        let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(edge.authorities.iter().filter_map(|authority| authority.keep(control)));
+        let acme_metrics = Arc::default();
+        let acme = Acme::start(acme, &acme_metrics)?;
         let view = Arc::new(NodeView {
             name: name.to_owned(),
             edge,
             edge_metrics,
             worker_metrics: workers.metrics().to_vec(),
             hub,
+            acme_metrics,
             is_draining: AtomicBool::new(false),
         });
-        Ok(Self { workers, probes, drain_deadline, addresses, view })
+        Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
     }
 
     pub fn drainer(&self) -> Drainer {
@@ -108,6 +119,7 @@ impl Node {
         self.workers.drainer().drain(self.drain_deadline);
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
+        drop(self.acme);
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
         }
@@ -171,14 +183,19 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .collect();
     let authorities: Vec<_> =
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
+    let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
+    let (listeners, https) = listeners.unzip();
+    let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
-        listeners: plan.listeners.into_iter().map(|listener| listener.name).collect(),
+        listeners,
+        https,
         routes,
         backends,
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,
         timeouts: plan.timeouts,
         revocations: Arc::default(),
+        challenges: challenges.unwrap_or_default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)
@@ -187,11 +204,11 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
 fn assemble_authority(auth: AuthPlan, backends: &[Arc<Backend>]) -> Authority {
     let check = match auth.check {
         AuthCheck::Method(method) => Check::Method(method),
-        AuthCheck::Forward { forward, backend } => Check::Forward(Asked {
+        AuthCheck::Forward { forward, backend } => Check::Forward(Box::new(Asked {
             forward,
             backend: Arc::clone(&backends[backend]),
             is_right: AtomicBool::new(true),
-        }),
+        })),
     };
     let headers = auth.config.headers.into_iter();
     let headers = headers.filter_map(|(name, template)| Some((name.parse().ok()?, template)));
@@ -214,7 +231,13 @@ fn assemble_route(
         TargetPlan::Redirect(redirect) => Target::Redirect(redirect),
         TargetPlan::Respond(respond) => Target::Respond(respond),
     };
-    Route { name: route.name, matcher: route.matcher, access: route.access, target }
+    Route {
+        name: route.name,
+        matcher: route.matcher,
+        access: route.access,
+        target,
+        cross_site: route.cross_site,
+    }
 }
 
 /// What every worker builds its service from.

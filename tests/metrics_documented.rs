@@ -6,13 +6,17 @@ use std::path::Path;
 
 use tidewire_testkit::child::Child;
 use tidewire_testkit::http::get;
-use tidewire_testkit::tidewire::command;
+use tidewire_testkit::tidewire::{Tidewire, command};
 
 #[test]
 fn the_metrics_page_has_every_metric_with_its_type_and_labels() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let documented = documented(&fs::read_to_string(page).unwrap());
-    assert_eq!(exposed(&scrape()), documented, "left is exposed, right is docs/metrics.md");
+    let mut found = exposed(&scrape());
+    found.extend(
+        exposed(&scrape_with_auth()).into_iter().filter(|(_, (_, labels))| !labels.is_empty()),
+    );
+    assert_eq!(found, documented, "left is exposed, right is docs/metrics.md");
 }
 
 /// By name: type and labels.
@@ -36,6 +40,24 @@ fn scrape() -> String {
         let text = get(admin, "/metrics").expect(200).text();
         text.contains("edge_ends_total{").then_some(text)
     })
+}
+
+/// The metrics of a node that asks who its clients are.
+fn scrape_with_auth() -> String {
+    Tidewire::run(
+        r#"
+[[listen]]
+name = "public"
+bind = "127.0.0.1:0"
+[[auth]]
+name = "users"
+jwt = { secret = "a secret of thirty-two bytes, ok" }
+[[route]]
+auth = "users"
+respond = { status = 200 }
+"#,
+    )
+    .metrics()
 }
 
 /// What an exposition says: a counter's name gets its `_total`, as in queries.

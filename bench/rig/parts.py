@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from . import peers
+from .credentials import TOKENS
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Part:
     """One kind of work; `{duration}` in its arguments is the duration asked for."""
 
     title: str
-    half: str
+    group: str
     servers: dict
     arguments: list
     figures: dict
@@ -38,10 +39,10 @@ class Part:
     is_fresh: bool = False
 
 
-def echo(title, connections, size, servers=peers.EDGES):
+def echo(title, connections, size, servers=peers.EDGES, group="edge"):
     return Part(
         title=title,
-        half="edge",
+        group=group,
         servers=servers,
         arguments=["echo", "--connections", connections, "--size", size,
                    "--duration", "{duration}"],
@@ -50,10 +51,36 @@ def echo(title, connections, size, servers=peers.EDGES):
     )
 
 
+def upgrades(title, servers, group, count=8000, options=(), figures=None):
+    return Part(
+        title=title,
+        group=group,
+        servers=servers,
+        arguments=["connect", "--connections", count, "--concurrency", 20, *options],
+        figures={"cpu": Figure("CPU per upgrade", "us", cost), **(figures or {})},
+        aside="core {core:.0f} %, {upgrades_per_second:,.0f}/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms",
+    )
+
+
+def idle(title, servers, group):
+    return Part(
+        title=title,
+        group=group,
+        servers=servers,
+        arguments=["idle", "--connections", 4000, "--echo-bytes", "60KB"],
+        figures={
+            "idle": Figure("PSS per idle tunnel", "KiB", kib("per_connection")),
+            "after echo": Figure("after 60 KB", "KiB", kib("per_connection_after_echo")),
+        },
+        aside="",
+        is_fresh=True,
+    )
+
+
 def fanout(title, rate):
     return Part(
         title=title,
-        half="hub",
+        group="hub",
         servers=peers.HUBS,
         arguments=["fanout", "--subscribers", 1000, "--rate", rate, "--size", "64B",
                    "--duration", "{duration}"],
@@ -65,33 +92,45 @@ def fanout(title, rate):
     )
 
 
+def resumption(version, servers):
+    return upgrades(
+        f"{version}: connect, resume a session or not, upgrade, close",
+        servers, "secure", count=4000,
+        figures={"full": Figure("full handshakes", "%", lambda report: report["full"])},
+    )
+
+
 PARTS = {
     "echo64": echo("edge: 64 B echoes through 100 tunnels", 100, "64B"),
     "echo64x1000": echo("edge: 64 B echoes through 1,000 tunnels", 1000, "64B"),
     "echo16k": echo("edge: 16 KiB echoes through 30 tunnels", 30, "16KiB", peers.EDGES_LARGE),
-    "upgrade": Part(
-        title="edge: connect, upgrade, close",
-        half="edge",
-        servers=peers.EDGES,
-        arguments=["connect", "--connections", 8000, "--concurrency", 20],
-        figures={"cpu": Figure("CPU per upgrade", "us", cost)},
-        aside="core {core:.0f} %, {upgrades_per_second:,.0f}/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms",
+    "upgrade": upgrades("edge: connect, upgrade, close", peers.EDGES, "edge"),
+    "idle": idle(
+        "edge: memory of 4,000 idle tunnels, then after each has echoed 60 KB", peers.EDGES, "edge"
     ),
-    "idle": Part(
-        title="edge: memory of 4,000 idle tunnels, then after each has echoed 60 KB",
-        half="edge",
-        servers=peers.EDGES,
-        arguments=["idle", "--connections", 4000, "--echo-bytes", "60KB"],
-        figures={
-            "idle": Figure("PSS per idle tunnel", "KiB", kib("per_connection")),
-            "after echo": Figure("after 60 KB", "KiB", kib("per_connection_after_echo")),
-        },
-        aside="",
-        is_fresh=True,
+    "tlsecho64": echo(
+        "TLS 1.3: 64 B echoes through 100 tunnels", 100, "64B", peers.EDGES_TLS, "secure"
+    ),
+    "tlsecho16k": echo(
+        "TLS 1.3: 16 KiB echoes through 30 tunnels", 30, "16KiB", peers.EDGES_TLS, "secure"
+    ),
+    "tlshandshake": upgrades(
+        "TLS 1.3: connect, full handshake, upgrade, close",
+        peers.EDGES_HANDSHAKE, "secure", count=4000,
+    ),
+    "tlsresume": resumption("TLS 1.3", peers.EDGES_RESUME),
+    "tlsresume12": resumption("TLS 1.2", peers.EDGES_RESUME12),
+    "tlsidle": idle(
+        "TLS 1.3: memory of 4,000 idle tunnels, then after each has echoed 60 KB",
+        peers.EDGES_TLS, "secure",
+    ),
+    "jwt": upgrades(
+        "edge: connect, upgrade with an ES256 token, close", peers.EDGES_JWT, "secure",
+        count=TOKENS, options=["--header", "Authorization: Bearer {{token}}"],
     ),
     "hubidle": Part(
         title="hub: memory of 4,000 idle clients of one topic",
-        half="hub",
+        group="hub",
         servers=peers.HUBS,
         arguments=["idle", "--connections", 4000],
         figures={"idle": Figure("PSS per idle client", "KiB", kib("per_connection"))},

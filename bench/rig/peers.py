@@ -1,14 +1,15 @@
 """The servers that are compared: how each is built, started, and which processes count.
 
-To add one: a function here, its line in EDGES or HUBS, its config under bench/peers.
+To add one: a function here, its line in the tables at the end, its config under bench/peers.
 """
 
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import credentials
 from .processes import CannotStart, free_port, printed_port, wait_for_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,8 @@ class Started:
     url: str
     pids: list
     process: object
+    # Options of the generator for this server.
+    client: list = field(default_factory=list)
 
 
 class Bench:
@@ -34,6 +37,7 @@ class Bench:
         self.cores = cores
         self.directory = directory
         self.tidewire = tidewire
+        self._certificate = self._tokens = None
 
     def config(self, name, **values):
         """A config file of bench/peers with its `{{names}}` filled in."""
@@ -43,6 +47,15 @@ class Bench:
         path = self.directory / name
         path.write_text(text)
         return path
+
+    def certificate(self):
+        """The one certificate of all servers."""
+        self._certificate = self._certificate or credentials.certificate(self.directory)
+        return self._certificate
+
+    def tokens(self):
+        self._tokens = self._tokens or credentials.tokens(self.directory, PEERS / "tokens.js")
+        return self._tokens
 
     def compiled(self, name):
         """A C program of bench/peers."""
@@ -91,9 +104,12 @@ def relay(bench, backend):
     return started(process, printed_port(process, "relay"))
 
 
-def haproxy(bench, backend, name="haproxy", bufsize=16384):
+def haproxy(bench, backend, name="haproxy", bufsize=16384, certificate=None, rules=""):
     port = free_port()
-    config = bench.config("haproxy.cfg", port=port, backend=backend, bufsize=bufsize)
+    tls = f"ssl crt {certificate.combined}" if certificate else ""
+    config = bench.config(
+        "haproxy.cfg", port=port, backend=backend, bufsize=bufsize, tls=tls, rules=rules
+    )
     process = bench.start(name, ["haproxy", "-db", "-f", config])
     wait_for_port(process, port, name)
     return started(process, port)
@@ -104,18 +120,67 @@ def haproxy_32k(bench, backend):
     return haproxy(bench, backend, name="haproxy-32k", bufsize=32768)
 
 
-def nginx(bench, backend):
+def nginx(bench, backend, certificate=None):
     port = free_port()
     directory = bench.directory / "nginx"
     directory.mkdir(exist_ok=True)
-    config = bench.config("nginx.conf", port=port, backend=backend, directory=directory)
+    files = ""
+    if certificate:
+        files = f"ssl_certificate {certificate.cert}; ssl_certificate_key {certificate.key};"
+    config = bench.config(
+        "nginx.conf", port=port, backend=backend, directory=directory,
+        tls="ssl" if certificate else "", certificate=files,
+    )
     process = bench.start("nginx", ["nginx", "-p", directory, "-c", config])
     wait_for_port(process, port, "nginx")
     return started(process, port, pids=[only_child(process.pid)])
 
 
-def tidewire_edge(bench, backend):
-    return tidewire(bench, "tidewire-edge.toml", "/", backend=backend)
+def tidewire_edge(bench, backend, certificate=None, auth="", users=""):
+    tls = ""
+    if certificate:
+        files = f'cert = "{certificate.cert}", key = "{certificate.key}"'
+        tls = f"tls.certificate = [{{ {files} }}]"
+    return tidewire(
+        bench, "tidewire-edge.toml", "/", backend=backend, tls=tls, auth=auth, users=users
+    )
+
+
+def over_tls(start, *client):
+    """An edge that speaks TLS; the generator offers what `client` says."""
+
+    def start_over_tls(bench, backend):
+        certificate = bench.certificate()
+        server = start(bench, backend, certificate=certificate)
+        server.url = server.url.replace("ws://", "wss://")
+        server.client = ["--ca", certificate.cert, *client]
+        return server
+
+    return start_over_tls
+
+
+def with_tokens(start, which="many"):
+    """An edge whose clients bring tokens: each its own, or all the same."""
+
+    def start_with_tokens(bench, backend):
+        tokens = bench.tokens()
+        server = start(bench, backend)
+        server.client = ["--tokens", getattr(tokens, which)]
+        return server
+
+    return start_with_tokens
+
+
+def tidewire_jwt(bench, backend):
+    key = f'key = "{bench.tokens().public}", algorithms = ["ES256"], audience = ["chat"]'
+    users = f'[[auth]]\nname = "users"\njwt = {{ {key} }}'
+    return tidewire_edge(bench, backend, auth='auth = "users"', users=users)
+
+
+def haproxy_jwt(bench, backend):
+    """The signature only: that is what HAProxy 2.6 has a word for."""
+    checked = f'http_auth_bearer,jwt_verify(ES256,"{bench.tokens().public}")'
+    return haproxy(bench, backend, rules=f"http-request deny unless {{ {checked} -m int 1 }}")
 
 
 def tidewire_hub(bench):
@@ -163,4 +228,38 @@ TOPIC = "/ws/bench"
 EDGES = {"tidewire": tidewire_edge, "haproxy": haproxy, "nginx": nginx, "relay": relay}
 # Only where a message does not fit the default buffer.
 EDGES_LARGE = {**EDGES, "haproxy-32k": haproxy_32k}
+# The same cipher and group for all: what is compared is the servers, not their preferences.
+TLS13 = ["--tls-version", "1.3", "--cipher", "aes-128-gcm", "--group", "x25519"]
+# In TLS 1.2 a client's groups also say which certificates it takes: P-256 is for that.
+TLS12 = ["--tls-version", "1.2", "--cipher", "aes-128-gcm",
+         "--group", "x25519", "--group", "secp256r1"]
+# As browsers offer it. OpenSSL 3.0 does not have it and takes X25519.
+TLS13_POST_QUANTUM = ["--tls-version", "1.3", "--cipher", "aes-128-gcm",
+                      "--group", "x25519mlkem768", "--group", "x25519"]
+PLAIN_EDGES = {"tidewire": tidewire_edge, "haproxy": haproxy, "nginx": nginx}
+EDGES_TLS = {name: over_tls(start, *TLS13) for name, start in PLAIN_EDGES.items()}
+EDGES_HANDSHAKE = {
+    **EDGES_TLS,
+    "tidewire-pq": over_tls(tidewire_edge, *TLS13_POST_QUANTUM),
+}
+
+
+def with_resumption(client):
+    """Each edge twice: clients that come back, and clients that are always new."""
+    return {
+        f"{name}{suffix}": over_tls(start, *client, *options)
+        for name, start in PLAIN_EDGES.items()
+        for suffix, options in (("", ["--resume"]), ("-full", []))
+    }
+
+
+EDGES_RESUME = with_resumption(TLS13)
+EDGES_RESUME12 = with_resumption(TLS12)
+EDGES_JWT = {
+    "tidewire": with_tokens(tidewire_edge),
+    "tidewire-jwt": with_tokens(tidewire_jwt),
+    "tidewire-jwt1": with_tokens(tidewire_jwt, "one"),
+    "haproxy": with_tokens(haproxy),
+    "haproxy-jwt": with_tokens(haproxy_jwt),
+}
 HUBS = {"tidewire": tidewire_hub, "uws": uws, "express-ws": express_ws}

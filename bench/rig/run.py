@@ -23,7 +23,7 @@ class Run:
         self.backend = None
 
     def __enter__(self):
-        if self.part.half == "edge":
+        if self.part.group != "hub":
             self.backend = peers.echo_backend(self.bench)
         for name in list(self.names):
             try:
@@ -52,7 +52,7 @@ class Run:
         job, *options = [
             str(word).format(duration=f"{self.duration}s") for word in self.part.arguments
         ]
-        command = [self.generator, "bench", job, server.url, "--json", *options]
+        command = [self.generator, "bench", job, server.url, "--json", *options, *server.client]
         for pid in server.pids:
             command += ["--pid", pid]
         process = self.bench.start("generator", command, self.bench.cores.generator)
@@ -66,6 +66,9 @@ class Run:
             raise CannotStart(f"{name}: the generator failed; see its log")
         report = json.loads(output)
         report["core"] = sum(process["cpu_percent"] for process in report["processes"])
+        if report["tls"]:
+            full, resumed = report["tls"]["full"], report["tls"]["resumed"]
+            report["full"] = 100 * full / (full + resumed)
         for percentile in ("p50", "p99"):
             if "latency" in report:
                 report[percentile] = report["latency"][f"{percentile}_us"] / 1000

@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from .targets import TARGETS, Absolute, Growth, Ratio
+from .targets import TARGETS, Absolute, Growth, Ratio, Rise, Surcharge
 
 OURS = "tidewire"
 
@@ -33,12 +33,12 @@ def print_part(name, part, missing, reports, verdicts):
             label = server if index == 0 else ""
             spread = f"({min(values):.2f} .. {max(values):.2f})"
             value = f"{median(values):>8.2f} {figure.unit}"
-            line = f"  {label:<11} {figure.title:<20}{value:<13} {spread:<19}"
+            line = f"  {label:<14} {figure.title:<20}{value:<13} {spread:<19}"
             if index == 0:
                 line += aside(part, runs)
             print(line.rstrip())
     for server, reason in missing.items():
-        print(f"  {server:<11} not measured: {reason}")
+        print(f"  {server:<14} not measured: {reason}")
     for warning in sorted({warning for runs in reports.values() for run in runs
                            for warning in run["warnings"]}):
         print(f"  warning: {warning}")
@@ -68,23 +68,42 @@ def evaluate(target, part, reports):
     match target:
         case Ratio(peer=peer):
             return (
-                paired(figure, ours, figure, reports.get(peer)),
+                paired(ratio, figure, ours, figure, reports.get(peer)),
                 f"{figure.title}, {OURS} / {peer}",
             )
         case Growth(over=over):
             base = part.figures[over]
-            return paired(figure, ours, base, ours), f"{figure.title} / {base.title}"
+            return paired(ratio, figure, ours, base, ours), f"{figure.title} / {base.title}"
+        case Rise(over=over):
+            base = part.figures[over]
+            return (
+                paired(difference, figure, ours, base, ours),
+                f"{figure.title} - {base.title} [{figure.unit}]",
+            )
+        case Surcharge(variant=variant):
+            return (
+                paired(difference, figure, reports.get(variant), figure, ours),
+                f"{figure.title}, {variant} - {OURS} [{figure.unit}]",
+            )
         case Absolute():
             value = median(figure.find(report) for report in ours) if ours else None
             return value, f"{figure.title} [{figure.unit}]"
 
 
-def paired(figure, runs, other_figure, other_runs):
-    """The median of the ratios within a round: what moves both in one round cancels out."""
+def ratio(ours, theirs):
+    return ours / theirs if theirs > 0 else None
+
+
+def difference(ours, theirs):
+    return ours - theirs
+
+
+def paired(compare, figure, runs, other_figure, other_runs):
+    """The median of the comparisons within a round: what moves both in one round cancels out."""
     if not runs or not other_runs:
         return None
     pairs = [
         (figure.find(run), other_figure.find(other)) for run, other in zip(runs, other_runs)
     ]
-    ratios = [ours / theirs for ours, theirs in pairs if theirs > 0]
-    return median(ratios) if ratios else None
+    compared = [value for value in (compare(*pair) for pair in pairs) if value is not None]
+    return median(compared) if compared else None

@@ -32,6 +32,26 @@ class Growth:
     limit: float
 
 
+@dataclass(frozen=True)
+class Rise:
+    """One figure of Tidewire less another of the same run."""
+
+    part: str
+    figure: str
+    over: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class Surcharge:
+    """The figure of a variant of Tidewire less Tidewire's own, the median of the rounds."""
+
+    part: str
+    figure: str
+    variant: str
+    limit: float
+
+
 TARGETS = [
     Ratio("echo64", "cpu", "haproxy", 1.05),
     Ratio("echo64", "cpu", "nginx", 1.05),
@@ -44,6 +64,19 @@ TARGETS = [
     Ratio("upgrade", "cpu", "haproxy", 1.15),
     Absolute("idle", "idle", 1.5),
     Growth("idle", "after echo", "idle", 1.10),
+    Ratio("tlsecho64", "cpu", "haproxy", 1.00),
+    Ratio("tlsecho64", "cpu", "nginx", 1.15),
+    # Both: it is the better one of them that counts.
+    Ratio("tlshandshake", "cpu", "haproxy", 1.10),
+    Ratio("tlshandshake", "cpu", "nginx", 1.10),
+    # Only the first connections of a run have no session to resume.
+    Absolute("tlsresume", "full", 1.0),
+    Ratio("tlsresume", "cpu", "tidewire-full", 1.00),
+    Absolute("tlsresume12", "full", 1.0),
+    Ratio("tlsresume12", "cpu", "tidewire-full", 1.00),
+    Absolute("tlsidle", "idle", 10.0),
+    Rise("tlsidle", "after echo", "idle", 0.5),
+    Surcharge("jwt", "cpu", "tidewire-jwt", 120.0),
     Absolute("hubidle", "idle", 1.5),
     Ratio("fanout", "cpu", "uws", 1.20),
     Ratio("fanout", "cpu", "express-ws", 0.50),

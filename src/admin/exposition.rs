@@ -13,9 +13,10 @@ use tidewire_edge::end::{Party, Reason};
 use tidewire_edge::metrics::{AUTH_RESULTS, RouteMetrics};
 use tidewire_edge::server::Server;
 use tidewire_hub::hub::Hub;
-use tidewire_hub::metrics::HubMetrics;
+use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 
+use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl Collector for Exposition {
         self.ends(&mut out)?;
         self.auths(&mut out)?;
         self.servers(&mut out)?;
+        self.orders(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -214,6 +216,17 @@ impl Exposition {
         })
     }
 
+    fn orders(&self, out: &mut Out<'_>) -> fmt::Result {
+        let orders = OrderResult::ALL.into_iter().flat_map(|result| {
+            self.nodes.iter().map(move |node| {
+                let labels =
+                    vec![("node", node.name.clone()), ("result", result.as_str().to_owned())];
+                (labels, node.acme_metrics.value(result))
+            })
+        });
+        out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
+    }
+
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {
         out.gauge("hub_clients", "Clients of the hub", self.per_shard(|it| it.clients.value()))?;
         out.gauge(
@@ -262,6 +275,24 @@ impl Exposition {
             "Messages that did not, or may not have, come further than their node",
             self.per_shard(|it| it.publish_undelivered.value()),
         )?;
+        let denied = DENIED.into_iter().enumerate().flat_map(|(index, action)| {
+            self.per_shard(move |it| it.denied[index].value()).map(move |(mut labels, value)| {
+                labels.push(("action", action.to_owned()));
+                (labels, value)
+            })
+        });
+        out.counter(
+            "hub_denied",
+            "Topics that clients may not subscribe to, messages that they may not publish",
+            denied,
+        )?;
+        let renewals = RENEWALS.into_iter().enumerate().flat_map(|(index, outcome)| {
+            self.per_shard(move |it| it.renewals[index].value()).map(move |(mut labels, value)| {
+                labels.push(("outcome", outcome.to_owned()));
+                (labels, value)
+            })
+        });
+        out.counter("hub_renewals", "Newer tokens that clients sent", renewals)?;
         out.counter(
             "hub_panics",
             "Faults of ours that ended one client",

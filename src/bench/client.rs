@@ -21,17 +21,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::stream::Stream;
 use super::target::Target;
 
 /// An open WebSocket connection.
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     /// What came in the same read as the 101, until it has been decoded.
     glued: Vec<u8>,
     pongs: BytesMut,
     /// Whether the last frame was sent whole: only then may a pong go out.
     is_between_frames: bool,
+    /// Whether TLS holds nothing that was written.
+    is_flushed: bool,
     is_closed: bool,
 }
 
@@ -40,6 +43,8 @@ pub struct Client {
 pub enum ClientError {
     #[error("connect: {0}")]
     Connect(io::Error),
+    #[error("TLS handshake: {0}")]
+    Tls(io::Error),
     #[error("connecting and upgrading took longer than {0:?}")]
     ConnectTimeout(Duration),
     #[error("the upgrade was answered with `{0}`")]
@@ -71,10 +76,15 @@ impl Client {
     }
 
     async fn connect_and_upgrade(target: &Target, number: usize) -> Result<Self, ClientError> {
-        let mut stream = connect(target, number).await.map_err(ClientError::Connect)?;
+        let tcp = connect(target, number).await.map_err(ClientError::Connect)?;
+        let mut stream = match target.tls() {
+            None => Stream::Tcp(tcp),
+            Some(tls) => Stream::Tls(Box::new(tls.connect(tcp).await.map_err(ClientError::Tls)?)),
+        };
         let key = encode_key(fastrand::u128(..).to_ne_bytes());
         let request = target.request(number, &String::from_utf8_lossy(&key));
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         let glued = read_answer(&mut stream, &key).await?;
         Ok(Self {
             stream,
@@ -82,6 +92,7 @@ impl Client {
             glued,
             pongs: BytesMut::new(),
             is_between_frames: true,
+            is_flushed: true,
             is_closed: false,
         })
     }
@@ -98,6 +109,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         while self.is_between_frames && !self.pongs.is_empty() {
             self.stream.write_buf(&mut self.pongs).await?;
+            self.is_flushed = false;
         }
         if !self.glued.is_empty() {
             let mut glued = std::mem::take(&mut self.glued);
@@ -118,11 +130,22 @@ impl Client {
             && let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, unsent)
         {
             *unsent = &unsent[written?..];
+            self.is_flushed = false;
             return Poll::Ready(Ok(()));
+        }
+        if !self.is_flushed
+            && let Poll::Ready(flushed) = Pin::new(&mut self.stream).poll_flush(cx)
+        {
+            flushed?;
+            self.is_flushed = true;
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let mut read = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
+                // TCP ended and TLS did not: for a WebSocket the Close frame says whether it is cut.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                read => read?,
+            }
             if read.filled().is_empty() {
                 return Poll::Ready(Err(ClientError::Ended));
             }
@@ -161,6 +184,7 @@ impl Client {
             let mut close = BytesMut::new();
             encode(Opcode::Close, &CloseCode::NORMAL.as_u16().to_be_bytes(), &mut close);
             self.stream.write_all(&close).await?;
+            self.stream.flush().await?;
             loop {
                 match self.receive(|_| {}).await {
                     Ok(()) => {}
@@ -168,8 +192,14 @@ impl Client {
                     Err(error) => return Err(error),
                 }
             }
-            while self.stream.read(&mut [0; 64]).await? > 0 {}
-            Ok(())
+            loop {
+                match self.stream.read(&mut [0; 64]).await {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
         };
         let closed = timeout(limit, closing).await.unwrap_or(Err(ClientError::CloseTimeout(limit)));
         self.is_closed = closed.is_ok();
@@ -182,7 +212,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         if !self.is_closed {
             // Fails only if the connection is gone already.
-            let _ = self.stream.set_zero_linger();
+            let _ = self.stream.tcp().set_zero_linger();
         }
     }
 }
@@ -204,7 +234,7 @@ async fn connect(target: &Target, number: usize) -> io::Result<TcpStream> {
 }
 
 /// Reads the answer to the upgrade and returns what came after it.
-async fn read_answer(stream: &mut TcpStream, key: &[u8]) -> Result<Vec<u8>, ClientError> {
+async fn read_answer(stream: &mut Stream, key: &[u8]) -> Result<Vec<u8>, ClientError> {
     let mut answer = Vec::with_capacity(512);
     let end = loop {
         if let Some(end) = answer.windows(4).position(|end| end == b"\r\n\r\n") {

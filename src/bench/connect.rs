@@ -46,7 +46,7 @@ pub struct ConnectReport {
     run: Run,
     upgrades: u64,
     upgrades_per_second: f64,
-    /// From the first SYN to the whole 101.
+    /// From the first SYN to the whole 101, with the TLS handshake between them.
     latency: Percentiles,
 }
 
@@ -61,12 +61,12 @@ struct Lanes {
 
 impl Connect {
     pub async fn run(self, threads: usize) -> anyhow::Result<ConnectReport> {
-        let Common { url, watched, connecting, concurrency } = &self.common;
+        let Common { url, watched, concurrency, .. } = &self.common;
         let concurrency = (*concurrency).min(self.connections) as usize;
         let mut run = Run::new("connect", url, "upgrade");
         run.warn(fleet::allow_open_files(concurrency));
         let lanes = Arc::new(Lanes {
-            target: Target::resolve(url, connecting).await?,
+            target: self.common.target().await?,
             close: self.close,
             next: AtomicUsize::new(0),
             end: self.connections as usize,
@@ -89,6 +89,7 @@ impl Connect {
         run.metered(meter.stop(totals.messages)?, threads);
 
         run.opened(self.connections as usize, totals.messages as usize, &refused)?;
+        run.tls(lanes.target.tls());
         run.failed(&unclosed, "connections did not close as they should");
         Ok(ConnectReport {
             upgrades: totals.messages,

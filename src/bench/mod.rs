@@ -16,14 +16,18 @@ mod process;
 mod publisher;
 mod report;
 mod stamp;
+mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tickets;
+mod tls;
+mod trust;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::runtime;
 
 use self::fleet::{Failures, Fleet};
@@ -58,7 +62,10 @@ enum Job {
 /// What every job needs to know.
 #[derive(clap::Args, Clone, Debug)]
 struct Common {
-    /// WebSocket server, such as ws://127.0.0.1:8080/ws/echo; `{i}` becomes the connection's number
+    /// WebSocket server, such as ws://127.0.0.1:8080/ws/echo or wss://example.com/chat
+    ///
+    /// `{i}` becomes the connection's number, `{token}` its line of --tokens; in --header and
+    /// --subprotocol, too.
     #[arg(value_name = "URL")]
     url: Url,
 
@@ -98,15 +105,24 @@ fn block_on<T>(threads: usize, job: impl Future<Output = anyhow::Result<T>>) -> 
 }
 
 impl Common {
+    /// What the job connects to.
+    async fn target(&self) -> anyhow::Result<Target> {
+        if self.connecting.has_tls_options() && !self.url.is_tls() {
+            bail!("{} is not TLS, and TLS options were given: write it as wss://", self.url);
+        }
+        Target::resolve(&self.url, &self.connecting).await
+    }
+
     /// Opens `connections` connections, or as many as will; none is an error.
     async fn open(&self, connections: u32, report: &mut report::Run) -> anyhow::Result<Fleet> {
         // A process that is not there is told now, not after thousands of connections.
         self.watched.sample()?;
         let connections = connections as usize;
         report.warn(fleet::allow_open_files(connections));
-        let target = Arc::new(Target::resolve(&self.url, &self.connecting).await?);
+        let target = Arc::new(self.target().await?);
         let fleet = Fleet::open(&target, connections, self.concurrency as usize).await;
         report.opened(connections, fleet.clients.len(), &fleet.failures)?;
+        report.tls(target.tls());
         Ok(fleet)
     }
 }
@@ -123,4 +139,10 @@ Examples:
     tidewire bench connect ws://127.0.0.1:8080/ws/echo --connections 10000 --concurrency 50
   One publisher, a thousand subscribers:
     tidewire bench fanout ws://127.0.0.1:8080/ws/news --subscribers 1000 --rate 1000
+  What does a TLS handshake cost, and a resumed one?
+    tidewire bench connect wss://127.0.0.1:8443/ws/echo --ca ca.pem --pid 1234
+    tidewire bench connect wss://127.0.0.1:8443/ws/echo --ca ca.pem --pid 1234 --resume
+  With a token for each connection:
+    tidewire bench echo wss://example.com/chat --tokens tokens.txt \
+      --header 'Authorization: Bearer {token}'
 ";

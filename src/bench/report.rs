@@ -8,6 +8,7 @@ use super::latency::Percentiles;
 use super::meter::Metered;
 use super::process::Usage;
 use super::target::Url;
+use super::tls::{Handshakes, Tls};
 
 /// What a job can print.
 pub trait Report: Serialize {
@@ -27,6 +28,7 @@ pub struct Run {
     url: String,
     connections_asked: usize,
     connections_open: usize,
+    tls: Option<Handshakes>,
     failures: Failures,
     seconds: f64,
     generator_cpu_percent: f64,
@@ -44,6 +46,7 @@ impl Run {
             url: url.to_string(),
             connections_asked: 0,
             connections_open: 0,
+            tls: None,
             failures: Failures::default(),
             seconds: 0.0,
             generator_cpu_percent: 0.0,
@@ -75,6 +78,11 @@ impl Run {
         let untried = asked.saturating_sub(opened + failures.count);
         self.warn((untried > 0).then(|| format!("gave up: {untried} connections were not tried")));
         Ok(())
+    }
+
+    /// Notes the TLS handshakes, if there were any.
+    pub fn tls(&mut self, tls: Option<&Tls>) {
+        self.tls = tls.and_then(Tls::handshakes);
     }
 
     /// Notes failures, `what` saying of which kind.
@@ -111,6 +119,7 @@ pub fn print(report: &impl Report, json: bool) -> anyhow::Result<()> {
     let run = report.run();
     println!("{} {}", run.job, run.url);
     let mut rows = vec![Row("connections", connections(run))];
+    rows.extend(run.tls.as_ref().map(|tls| Row("TLS", tls.describe())));
     rows.extend(report.rows());
     rows.push(Row("generator", format!("CPU {:.0} %", run.generator_cpu_percent)));
     rows.extend(run.processes.iter().map(|usage| Row("process", process(usage, run.unit))));

@@ -1,19 +1,30 @@
 //! What to connect to: the URL, the headers sent with it, and the addresses to connect from.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tidewire_runtime::units::Period;
 
-/// A `ws://` URL, in which `{i}` stands for the number of the connection.
+use super::tls::{Tls, TlsOptions};
+
+/// A `ws://` or `wss://` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     text: String,
+    scheme: Scheme,
     host: String,
     port: u16,
     path: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Ws,
+    Wss,
 }
 
 /// A request header, written `Name: value`.
@@ -30,9 +41,13 @@ pub struct Connecting {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<Header>,
 
-    /// Subprotocol to offer
-    #[arg(long, value_name = "NAME")]
+    /// Subprotocols to offer, such as `chat` or `chat, bearer, {token}`
+    #[arg(long, value_name = "NAMES")]
     subprotocol: Option<String>,
+
+    /// File of tokens, one a line: each connection has the next one for its `{token}`
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
 
     /// Address to connect from; may be repeated, connections take turns. One address has about
     /// 28,000 ports: for more connections give several, such as 127.0.0.2 and 127.0.0.3
@@ -42,6 +57,9 @@ pub struct Connecting {
     /// How long connecting and upgrading one connection may take
     #[arg(long, value_name = "TIME", default_value = "10s")]
     connect_timeout: Period,
+
+    #[command(flatten, next_help_heading = "TLS")]
+    tls: TlsOptions,
 }
 
 /// A resolved URL and all that is needed to open connections to it.
@@ -49,6 +67,8 @@ pub struct Target {
     url: Url,
     connecting: Connecting,
     address: SocketAddr,
+    tokens: Vec<String>,
+    tls: Option<Tls>,
 }
 
 impl Target {
@@ -64,11 +84,24 @@ impl Target {
                 bail!("--source {source} cannot reach {address}: they are of different families");
             }
         }
-        Ok(Self { url: url.clone(), connecting: connecting.clone(), address })
+        let tls = match url.scheme {
+            Scheme::Wss => Some(Tls::new(&connecting.tls, &url.host)?),
+            Scheme::Ws => None,
+        };
+        let tokens = connecting.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
+        if tokens.is_empty() && connecting.uses_tokens(url) {
+            bail!("`{{token}}` stands for a line of a file of tokens: name it with --tokens");
+        }
+        Ok(Self { url: url.clone(), connecting: connecting.clone(), address, tokens, tls })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// TLS, if the URL is `wss://`.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     pub fn connect_timeout(&self) -> Duration {
@@ -84,39 +117,90 @@ impl Target {
 
     /// The upgrade request of connection `number` (RFC 6455, section 4.1).
     pub fn request(&self, number: usize, key: &str) -> String {
-        let Url { host, port, path, .. } = &self.url;
-        let path = path.replace("{i}", &number.to_string());
+        let Url { scheme, host, port, path, .. } = &self.url;
+        let path = self.fill(path, number);
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let host = if *port == DEFAULT_PORT { host } else { format!("{host}:{port}") };
+        let host = if *port == scheme.default_port() { host } else { format!("{host}:{port}") };
         let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
         );
         if let Some(subprotocol) = &self.connecting.subprotocol {
+            let subprotocol = self.fill(subprotocol, number);
             request.push_str(&format!("Sec-WebSocket-Protocol: {subprotocol}\r\n"));
         }
         for Header { name, value } in &self.connecting.headers {
+            let value = self.fill(value, number);
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
         request
     }
+
+    /// `text` with what stands for connection `number` put in.
+    fn fill<'a>(&self, text: &'a str, number: usize) -> Cow<'a, str> {
+        if !text.contains('{') {
+            return Cow::Borrowed(text);
+        }
+        let filled = text.replace("{i}", &number.to_string());
+        let token = number.checked_rem(self.tokens.len()).map(|index| &self.tokens[index]);
+        Cow::Owned(match token {
+            Some(token) => filled.replace(TOKEN, token),
+            None => filled,
+        })
+    }
 }
 
-const DEFAULT_PORT: u16 = 80;
+impl Url {
+    pub fn is_tls(&self) -> bool {
+        self.scheme == Scheme::Wss
+    }
+}
+
+impl Connecting {
+    pub fn has_tls_options(&self) -> bool {
+        self.tls != TlsOptions::default()
+    }
+
+    fn uses_tokens(&self, url: &Url) -> bool {
+        let values = self.headers.iter().map(|header| &header.value);
+        values.chain(&self.subprotocol).chain([&url.path]).any(|text| text.contains(TOKEN))
+    }
+}
+
+fn read_tokens(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("--tokens {}: cannot be read", file.display()))?;
+    let tokens: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if tokens.is_empty() {
+        bail!("--tokens {}: there is no token in it", file.display());
+    }
+    if let Some(index) = tokens.iter().position(|token| token.contains(|c: char| c.is_control())) {
+        bail!("--tokens {}: token {} has a control character", file.display(), index + 1);
+    }
+    Ok(tokens.into_iter().map(str::to_owned).collect())
+}
+
+const TOKEN: &str = "{token}";
+
+impl Scheme {
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
+    }
+}
 
 impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("wss://") {
-            return Err("wss:// is not measured yet; use the ws:// address behind the TLS \
-                        terminator, such as ws://127.0.0.1:8080/ws/echo"
-                .to_owned());
-        }
         let example = "write it as ws://127.0.0.1:8080/ws/echo";
-        let Some(rest) = text.strip_prefix("ws://") else {
-            return Err(format!("not a WebSocket URL; {example}"));
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("ws", rest)) => (Scheme::Ws, rest),
+            Some(("wss", rest)) => (Scheme::Wss, rest),
+            _ => return Err(format!("not a WebSocket URL; {example}")),
         };
         if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
             return Err(format!("a WebSocket URL has no space and no `#`; {example}"));
@@ -125,21 +209,22 @@ impl FromStr for Url {
         let (authority, path) = rest.split_at(path_start);
         let (host, port) = split_port(authority)
             .ok_or_else(|| format!("`{authority}` is not a host and port; {example}"))?;
+        let port = port.unwrap_or(scheme.default_port());
         let slash = if path.starts_with('/') { "" } else { "/" };
         let path = format!("{slash}{path}");
-        Ok(Self { text: text.to_owned(), host: host.to_owned(), port, path })
+        Ok(Self { text: text.to_owned(), scheme, host: host.to_owned(), port, path })
     }
 }
 
-/// `"[::1]:80"` is `("::1", 80)`.
-fn split_port(authority: &str) -> Option<(&str, u16)> {
+/// `"[::1]:80"` is `("::1", Some(80))`.
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(bracketed) => bracketed.split_once(']')?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => port.parse().ok()?,
-        None if port.is_empty() => DEFAULT_PORT,
+        Some(port) => Some(port.parse().ok()?),
+        None if port.is_empty() => None,
         None => return None,
     };
     let is_named = !host.is_empty() && !host.contains('@');
@@ -186,11 +271,12 @@ mod tests {
         check("ws://a?x=1", Some(("a", 80, "/?x=1")));
         check("ws://[::1]:9/x", Some(("::1", 9, "/x")));
         check("ws://[::1]", Some(("::1", 80, "/")));
+        check("wss://a/x", Some(("a", 443, "/x")));
+        check("wss://a:8443", Some(("a", 8443, "/")));
         for wrong in [
             "",
             "a",
             "http://a/",
-            "wss://a/",
             "ws://",
             "ws:///x",
             "ws://a:x/",

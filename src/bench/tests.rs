@@ -1,15 +1,23 @@
 //! The jobs against servers that do right and servers that do wrong, over real sockets.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use clap::Parser;
+use rustls_pki_types::PrivateKeyDer;
 use tidewire_wire::ws::frame::{Opcode, encode_frame};
 use tidewire_wire::ws::handshake::accept_key;
 use tidewire_wire::ws::message::{Decoder, Event, Limits, Role};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::client::{Client, ClientError};
 use super::target::Target;
@@ -42,13 +50,17 @@ where
     Server { url, accepting: accepting.abort_handle() }
 }
 
-/// Reads a request and returns the 101 that answers it.
-async fn read_upgrade(stream: &mut TcpStream) -> std::io::Result<BytesMut> {
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<String> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         stream.read_buf(&mut request).await?;
     }
-    let request = String::from_utf8_lossy(&request);
+    Ok(String::from_utf8_lossy(&request).into_owned())
+}
+
+/// Reads a request and returns the 101 that answers it.
+async fn read_upgrade(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<BytesMut> {
+    let request = read_request(stream).await?;
     let key = request.split("Sec-WebSocket-Key: ").nth(1).and_then(|rest| rest.lines().next());
     let accept = accept_key(key.expect("the client sends a key").as_bytes());
     let accept = String::from_utf8_lossy(&accept);
@@ -57,13 +69,22 @@ async fn read_upgrade(stream: &mut TcpStream) -> std::io::Result<BytesMut> {
     Ok(BytesMut::from(answer.as_bytes()))
 }
 
-async fn echoes(mut stream: TcpStream) -> std::io::Result<()> {
-    let mut out = read_upgrade(&mut stream).await?;
-    let limits = Limits { frame_bytes_max: 1 << 20, message_bytes_max: 1 << 20, fragments_max: 1 };
+async fn echoes(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    let out = read_upgrade(&mut stream).await?;
+    echo(stream, out).await
+}
+
+/// Sends `out`, then each message back.
+async fn echo(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut out: BytesMut,
+) -> std::io::Result<()> {
+    let limits = Limits { frame_bytes_max: 1 << 24, message_bytes_max: 1 << 24, fragments_max: 1 };
     let mut decoder = Decoder::new(Role::Server, limits);
     let mut buffer = vec![0; 4096];
     while !decoder.is_over() {
         stream.write_all_buf(&mut out).await?;
+        stream.flush().await?;
         let count = stream.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
@@ -77,7 +98,8 @@ async fn echoes(mut stream: TcpStream) -> std::io::Result<()> {
             }
         }
     }
-    stream.write_all_buf(&mut out).await
+    stream.write_all_buf(&mut out).await?;
+    stream.shutdown().await
 }
 
 /// Runs a job as the command line would, and returns its report.
@@ -87,7 +109,7 @@ async fn report(arguments: &str) -> anyhow::Result<serde_json::Value> {
         #[command(flatten)]
         bench: Bench,
     }
-    let words = std::iter::once("bench").chain(arguments.split(' '));
+    let words = std::iter::once("bench").chain(arguments.split_whitespace());
     Ok(match Cli::try_parse_from(words)?.bench.job {
         Job::Echo(echo) => serde_json::to_value(echo.run(1).await?)?,
         Job::Idle(idle) => serde_json::to_value(idle.run(1).await?)?,
@@ -165,9 +187,9 @@ async fn a_server_that_refuses_is_an_error_with_its_reason() {
 async fn open(
     answer: impl Fn(BytesMut) -> BytesMut + Send + Sync + 'static,
 ) -> (Server, Result<Client, ClientError>) {
-    let answer = std::sync::Arc::new(answer);
+    let answer = Arc::new(answer);
     let server = server(move |mut stream| {
-        let answer = std::sync::Arc::clone(&answer);
+        let answer = Arc::clone(&answer);
         async move {
             let switch = read_upgrade(&mut stream).await?;
             stream.write_all(&answer(switch)).await?;
@@ -238,4 +260,167 @@ async fn a_server_that_answers_no_close_is_waited_for_in_bounds() {
     let (_server, client) = open(|switch| switch).await;
     let closed = client.expect("opens").close(Duration::from_millis(50)).await;
     assert!(matches!(closed, Err(ClientError::CloseTimeout(_))), "{closed:?}");
+}
+
+/// A certificate in a file, and a server that has it.
+struct TlsServer {
+    server: Server,
+    ca: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+/// Serves every connection with `serve`, with TLS by a certificate for `name`.
+async fn tls_server<F>(
+    name: &str,
+    serve: impl Fn(TlsStream<TcpStream>) -> F + Clone + Send + Sync + 'static,
+) -> TlsServer
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
+    let certified = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, certified.cert.pem()).expect("a file");
+    let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .expect("both versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .expect("a key of this certificate");
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let mut server = server(move |stream| {
+        let (acceptor, serve) = (acceptor.clone(), serve.clone());
+        async move { serve(acceptor.accept(stream).await?).await }
+    })
+    .await;
+    server.url = server.url.replace("ws://", "wss://");
+    TlsServer { server, ca, _directory: directory }
+}
+
+#[tokio::test]
+async fn handshakes_are_full_unless_resumption_is_asked_for() {
+    let TlsServer { server, ca, .. } = &tls_server("127.0.0.1", echoes).await;
+    let common = format!("{} --ca {} --connections 30 --concurrency 10", server.url, ca.display());
+    for version in ["1.2", "1.3"] {
+        let options = format!("{common} --tls-version {version} --cipher aes-128-gcm");
+        let full = report(&format!("connect {options} --group x25519")).await.expect("runs");
+        assert_eq!((&full["tls"]["full"], &full["tls"]["resumed"]), (&30.into(), &0.into()));
+        assert_eq!(full["tls"]["group"], "X25519");
+        assert!(full["tls"]["cipher"].as_str().is_some_and(|name| name.contains("AES_128_GCM")));
+        let again = report(&format!("connect {options} --resume")).await.expect("runs");
+        // None of the first ten can, all others do.
+        assert_eq!(again["tls"]["resumed"], 20, "{again}");
+        assert_eq!(again["failures"]["count"], 0, "{again}");
+    }
+}
+
+#[tokio::test]
+async fn messages_larger_than_all_buffers_pass_tls() {
+    let TlsServer { server, ca, .. } = &tls_server("127.0.0.1", echoes).await;
+    let rest = format!("--connections 2 --echo-bytes 8MiB --pid {}", std::process::id());
+    let arguments = format!("idle {} --ca {} {rest} --settle 1s", server.url, ca.display());
+    let report = report(&arguments).await.expect("runs");
+    assert_eq!(report["connections_open"], 2, "{report}");
+    let warnings = report["warnings"].to_string();
+    assert!(!warnings.contains("echo") && !warnings.contains("ended"), "{report}");
+}
+
+/// A TLS session takes more than its socket: what is left must not wait for the next message.
+#[tokio::test]
+async fn what_tls_has_taken_is_sent_without_another_message() {
+    let reads = Arc::new(Notify::new());
+    let may_read = Arc::clone(&reads);
+    let TlsServer { server, ca, .. } = &tls_server("127.0.0.1", move |mut stream| {
+        let may_read = Arc::clone(&may_read);
+        async move {
+            let mut out = read_upgrade(&mut stream).await?;
+            stream.write_all_buf(&mut out).await?;
+            stream.flush().await?;
+            may_read.notified().await;
+            echo(stream, out).await
+        }
+    })
+    .await;
+    let options = ["test", "--ca", ca.to_str().expect("ASCII")];
+    let connecting = TestConnecting::parse_from(options).connecting;
+    let url = server.url.parse().expect("a URL of ours");
+    let target = Target::resolve(&url, &connecting).await.expect("an address");
+    let mut client = Client::open(&target, 0).await.expect("opens");
+    let mut frame = BytesMut::new();
+    super::client::encode(Opcode::Text, &[b'x'; 1000], &mut frame);
+    let (mut sent, mut unsent) = (0, &frame[..]);
+    let full = Duration::from_millis(200);
+    while timeout(full, client.turn(&mut unsent, |_| {})).await.is_ok() {
+        if unsent.is_empty() {
+            (sent, unsent) = (sent + 1, &frame[..]);
+        }
+    }
+    reads.notify_one();
+    let mut echoed = 0;
+    while echoed < sent {
+        let received = timeout(Duration::from_secs(20), client.receive(|_| echoed += 1)).await;
+        received.expect("all comes back").expect("open");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_checked_unless_asked_not_to() {
+    let TlsServer { server, ca, .. } = &tls_server("chat.example", echoes).await;
+    let connect = async |options: &str| {
+        report(&format!("connect {} --connections 1 {options}", server.url)).await
+    };
+    let ca = ca.display();
+    for wrong in ["", &format!("--ca {ca}"), &format!("--ca {ca} --sni other.example")] {
+        let error = connect(wrong).await.expect_err(wrong).to_string();
+        assert!(error.contains("TLS handshake: invalid peer certificate"), "{wrong}: {error}");
+    }
+    for right in ["--insecure", &format!("--ca {ca} --sni chat.example")] {
+        connect(right).await.expect(right);
+    }
+}
+
+#[tokio::test]
+async fn each_connection_has_a_token_of_its_own() {
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    let server = server(move |mut stream| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let request = read_request(&mut stream).await?;
+            seen.lock().expect("no panic").push(request);
+            stream.write_all(b"HTTP/1.1 401 Unauthorized\r\n\r\n").await
+        }
+    })
+    .await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, "first\n\nsecond\n").expect("a file");
+    let options =
+        "--connections 4 --concurrency 1 --header X-Token:{token} --subprotocol t-{token}";
+    let without = report(&format!("connect {} {options}", server.url)).await;
+    assert!(without.expect_err("no tokens").to_string().contains("--tokens"));
+    let url = format!("{}?number={{i}}", server.url);
+    let refused = report(&format!("connect {url} {options} --tokens {}", tokens.display())).await;
+    assert!(refused.expect_err("401").to_string().contains("401"));
+    let requests = requests.lock().expect("no panic");
+    assert_eq!(requests.len(), 4);
+    for (number, request) in requests.iter().enumerate() {
+        let token = ["first", "second"][number % 2];
+        for line in [
+            format!("GET /?number={number} "),
+            format!("X-Token: {token}\r\n"),
+            format!("Sec-WebSocket-Protocol: t-{token}\r\n"),
+        ] {
+            assert!(request.contains(&line), "{line} in {request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_options_without_tls_are_a_mistake() {
+    let error = report("echo ws://127.0.0.1:9/ --insecure").await.expect_err("ws is no TLS");
+    assert!(error.to_string().contains("wss://"), "{error}");
 }

@@ -11,6 +11,7 @@ use super::tree::{self, Node, State, Step};
 const BOUNDS: &[(&str, u32, u32)] = &[
     // More threads than any machine has cores.
     ("workers", 1, 1024),
+    ("listen.https_redirect", 1, 65535),
     ("route.respond.status", 200, 599),
     ("backend.retries", 0, 100),
     // HAProxy's.

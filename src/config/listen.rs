@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::one_or_many::OneOrMany;
+use super::tls::TlsConfig;
 
 /// Addresses on which clients are accepted alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +20,11 @@ pub struct ListenConfig {
     /// One address or a list of them: `0.0.0.0:80` is every IPv4 address of the machine, `[::]:80`
     /// every IPv6 address. Port 0 is a port that the system chooses.
     pub bind: OneOrMany<BindAddress>,
+    /// Send every request to https at this port, 443 as a rule, with a 308 to the same host and
+    /// path. No route gets a request of this listener; ACME challenges are answered.
+    pub https_redirect: Option<u16>,
+    /// Speak TLS here; without it, what is said can be read on the way.
+    pub tls: Option<TlsConfig>,
 }
 
 /// An address of this machine, with its port.

@@ -29,6 +29,7 @@ pub mod schema;
 pub mod starting;
 pub mod suggest;
 pub mod syntax;
+pub mod tls;
 pub mod tree;
 
 use schemars::JsonSchema;
@@ -43,6 +44,7 @@ use self::drain::DrainConfig;
 use self::listen::ListenConfig;
 use self::log::LogConfig;
 use self::route::RouteConfig;
+use crate::acme::config::AcmeConfig;
 
 /// The configuration of a node, as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +63,9 @@ pub struct Config {
     pub auth: Vec<AuthConfig>,
     /// This node's hub, which `hub` routes lead to. Without it, the node is an edge only.
     pub hub: Option<HubConfig>,
+    /// Certificates from an authority that issues them by itself. Without it, there are none but
+    /// those in files.
+    pub acme: Option<AcmeConfig>,
     /// How long each wait may take.
     pub timeout: Timeouts,
     /// Health, readiness and metrics, over HTTP. Without it, there are none.

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_edge::auth::access::Satisfy;
 use tidewire_edge::auth::claims::ClaimValues;
+use tidewire_edge::cors::CorsConfig;
 use tidewire_edge::host::HostPattern;
+use tidewire_edge::origin::OriginConfig;
 use tidewire_edge::path::PathPattern;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::static_files::StaticConfig;
@@ -45,6 +47,12 @@ pub struct RouteConfig {
     /// one. A claim that is a list has its elements, `scope` those between its spaces.
     #[serde(default)]
     pub claims: BTreeMap<String, ClaimValues>,
+    /// Whose pages may open WebSockets here. By default, those of this site and no others.
+    #[serde(default)]
+    pub origin: OriginConfig,
+    /// Has the edge answer the CORS of plain HTTP, for the sites that `origin` allows. Without it,
+    /// plain HTTP and its preflights go to the target as they are.
+    pub cors: Option<CorsConfig>,
     /// Target: the name of the backend whose servers answer.
     pub backend: Option<String>,
     /// Target: a topic of this node's hub. Needs `[hub]`.

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::place::Place;
 use crate::config::route::RouteConfig;
+use crate::config::tree::Span;
 
 impl<'c> Checks<'c> {
     /// Whom a route takes; what is wrong with it is reported.
@@ -50,7 +51,8 @@ impl<'c> Checks<'c> {
             let known = config.auth.iter().map(|auth| auth.name.as_str());
             let Some(index) = self.find("auth", name, known, place.index(at)) else { continue };
             if auths.contains(&index) {
-                let finding = Diagnostic::error(format!("`{}` is asked twice", place.shown()));
+                let finding =
+                    Diagnostic::error(format!("`{}` is asked twice", place.index(at).shown()));
                 self.report(finding.at(place.index(at).span(), "expected it once"));
             }
             auths.push(index);
@@ -104,27 +106,29 @@ impl<'c> Checks<'c> {
     pub(super) fn identity_headers(&mut self, auth: &AuthConfig, place: Place<'c>) {
         let headers = place.key("headers");
         for name in auth.headers.keys() {
-            self.identity_header(name, headers.key(name), headers.key(name).key_span());
+            let place = headers.key(name);
+            self.identity_header(name, name, place, place.key_span());
         }
     }
 
-    fn identity_header(&mut self, name: &str, place: Place<'_>, span: std::ops::Range<usize>) {
+    /// `shown` is the name as it may be shown.
+    fn identity_header(&mut self, name: &str, shown: &str, place: Place<'_>, span: Span) {
         let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-            return self.not_header(name, place, span);
+            return self.not_header(shown, place, span);
         };
         let plain = header.as_str().replace(['_', '.'], "-");
         let is_taken = RESERVED.contains(&plain.as_str())
             || RESERVED_BEGINNINGS.iter().any(|start| plain.starts_with(start));
         if is_taken && place.is_given() {
-            let finding = Diagnostic::error(format!("`{name}` is not for an identity"));
+            let finding = Diagnostic::error(format!("`{shown}` is not for an identity"));
             let help = "take a name of its own, such as \"X-User\"";
             self.report(finding.at(span, "this header has another meaning").help(help));
         }
     }
 
-    fn not_header(&mut self, name: &str, place: Place<'_>, span: std::ops::Range<usize>) {
+    fn not_header(&mut self, shown: &str, place: Place<'_>, span: Span) {
         if place.is_given() {
-            let finding = Diagnostic::error(format!("`{name}` is not the name of a header"));
+            let finding = Diagnostic::error(format!("`{shown}` is not the name of a header"));
             self.report(finding.at(span, "expected such as \"X-User\""));
         }
     }
@@ -133,15 +137,16 @@ impl<'c> Checks<'c> {
     pub(super) fn forward_auth(
         &mut self,
         config: &ForwardConfig,
-        place: Place<'c>,
+        parent: Place<'c>,
         all: &Config,
     ) -> Option<AuthCheck> {
+        let place = parent.key("forward");
         let known = all.backend.iter().map(|backend| backend.name.as_str());
         let backend = self.find("backend", &config.backend, known, place.key("backend"));
         self.period("timeout", config.timeout, place.key("timeout"));
         for (at, name) in config.response_headers.iter().enumerate() {
             let place = place.key("response_headers").index(at);
-            self.identity_header(name, place, place.span());
+            self.identity_header(name, &place.shown(), place, place.span());
         }
         for key in ["request_headers", "cache_key"] {
             let names = match key {
@@ -157,21 +162,41 @@ impl<'c> Checks<'c> {
             let help = "set `cache`, such as `cache = \"10s\"`";
             self.report(finding.at(place.key("cache_key").key_span(), "not used").help(help));
         }
+        let pass = parent.key("pass");
+        if pass.is_given() {
+            let finding = Diagnostic::warning("`pass` says nothing about what a service was shown");
+            let help = "what servers do not get is in `remove`, such as `remove = []`";
+            self.report(finding.at(pass.key_span(), "not used").help(help));
+        }
         match Forward::new(config) {
             Ok(forward) => Some(AuthCheck::Forward { forward, backend: backend? }),
             Err(error) => {
-                let (at, expected) = match &error {
-                    ForwardError::NotPath(_) => (place.key("path"), "expected such as \"/verify\""),
-                    ForwardError::NotHeader(_) => (place, "expected such as \"X-User\""),
-                };
-                let is_said = matches!(error, ForwardError::NotHeader(ref name)
-                    if config.response_headers.contains(name)
-                        || config.request_headers.contains(name)
-                        || config.cache_key.iter().flatten().any(|it| it == name));
-                if at.is_given() && !is_said {
-                    self.report(Diagnostic::error(error.to_string()).at(at.span(), expected));
-                }
+                self.not_forward(&error, config, place);
                 None
+            }
+        }
+    }
+
+    fn not_forward(&mut self, error: &ForwardError, config: &ForwardConfig, place: Place<'_>) {
+        let path = place.key("path");
+        match error {
+            ForwardError::NotPath(_) if path.is_given() => {
+                let finding = Diagnostic::error(format!("`{}` is not a path", path.shown()));
+                self.report(finding.at(path.span(), "expected such as \"/verify\""));
+            }
+            ForwardError::NotPath(_) => {}
+            // Of the lists that are looked at one by one it is said already.
+            ForwardError::NotHeader(name) => {
+                let is = |one: &String| one == name;
+                let removed = config.remove.iter().position(is).map(|at| ("remove", Some(at)));
+                let subject =
+                    config.subject.as_ref().filter(|it| is(it)).map(|_| ("subject", None));
+                let expires =
+                    config.expires.as_ref().filter(|it| is(it)).map(|_| ("expires", None));
+                if let Some((key, at)) = removed.or(subject).or(expires) {
+                    let place = at.map_or(place.key(key), |at| place.key(key).index(at));
+                    self.not_header(&place.shown(), place, place.span());
+                }
             }
         }
     }
@@ -179,12 +204,12 @@ impl<'c> Checks<'c> {
     /// A header of the client that goes to a service, or decides which answer is meant.
     fn asked_with(&mut self, key: &str, name: &str, place: Place<'_>) {
         let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-            return self.not_header(name, place, place.span());
+            return self.not_header(&place.shown(), place, place.span());
         };
         let is_of_hop = OF_HOP.contains(&header.as_str())
             || key == "request_headers" && header.as_str().starts_with("x-forwarded-");
         if is_of_hop && place.is_given() {
-            let finding = Diagnostic::error(format!("`{name}` is not passed on"));
+            let finding = Diagnostic::error(format!("`{}` is not passed on", place.shown()));
             let expected = "this header is of the connection, or set by the edge";
             self.report(finding.at(place.span(), expected));
         }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use tidewire_edge::https_policy::HttpsPolicy;
+
 use super::{Checks, ListenerPlan};
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
@@ -35,11 +37,13 @@ impl<'c> Checks<'c> {
         if let Some(admin) = &config.admin {
             self.bind(admin.bind.0, self.place.key("admin").key("bind"), &mut bound);
         }
-        let plan = |it: &ListenConfig| ListenerPlan {
+        let plan = |(index, it): (usize, &ListenConfig)| ListenerPlan {
             name: it.name.clone(),
             bind: it.bind.0.iter().map(|address| address.0).collect(),
+            https: HttpsPolicy::new(it.https_redirect, None),
+            tls: self.tls(it, tables.index(index)),
         };
-        config.listen.iter().map(plan).collect()
+        config.listen.iter().enumerate().map(plan).collect()
     }
 
     fn bind(

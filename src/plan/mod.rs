@@ -4,8 +4,11 @@
 //! route without a target, a backend without servers) its types do not have.
 
 mod access;
+pub mod acme;
 pub mod auth;
 mod backends;
+mod cross_site;
+mod https;
 mod hub;
 mod listeners;
 mod names;
@@ -14,24 +17,30 @@ mod routes;
 mod summary;
 mod targets;
 mod timeouts;
+mod tls;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::cross_site::CrossSite;
+use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
+use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
 
+use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
@@ -54,6 +63,8 @@ pub struct Plan {
     pub backends: Vec<BackendPlan>,
     pub auths: Vec<AuthPlan>,
     pub timeouts: Timeouts,
+    /// Set when a listener wants a certificate of an authority.
+    pub acme: Option<AcmePlan>,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
     /// Where health and metrics are; `None` is nowhere.
@@ -69,6 +80,8 @@ pub struct ListenerPlan {
     pub name: String,
     /// At least one.
     pub bind: Vec<SocketAddr>,
+    pub https: HttpsPolicy,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Which requests go where.
@@ -80,6 +93,7 @@ pub struct RoutePlan {
     /// Whom it takes; `None` is everybody whom no earlier route has refused.
     pub access: Option<Access>,
     pub target: TargetPlan,
+    pub cross_site: CrossSite,
 }
 
 /// What takes the requests of a route.
@@ -167,7 +181,13 @@ fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Plan> {
         syntax::report(&errors, source.text, &tree, schema, findings);
         return None;
     }
-    let mut checks = Checks { place: Place::root(&tree), tree: &tree, dir: source.dir, findings };
+    let mut checks = Checks {
+        place: Place::root(&tree),
+        tree: &tree,
+        dir: source.dir,
+        findings,
+        acme: AcmeWanted::default(),
+    };
     let plan = checks.plan(config?);
     // What stands in for something wrong serves to look further, and is never run.
     tree.is_whole().then_some(plan)
@@ -179,12 +199,16 @@ struct Checks<'c> {
     tree: &'c Node,
     dir: &'c Path,
     findings: &'c mut Vec<Diagnostic>,
+    /// What listeners have wanted so far.
+    acme: AcmeWanted,
 }
 
 impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
+        self.https_redirects(&config);
+        let acme = self.acme(&config);
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
@@ -199,6 +223,7 @@ impl Checks<'_> {
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
             auths,
             timeouts: timeout,
+            acme,
             hub,
             admin: admin.map(|admin| admin.bind.0),
             log,

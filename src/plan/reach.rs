@@ -13,12 +13,15 @@ impl Checks<'_> {
     pub(super) fn reach(&mut self, routes: &[RoutePlan]) {
         let scopes: Vec<Scope<'_>> = routes.iter().map(Scope::of).collect();
         for (index, scope) in scopes.iter().enumerate() {
-            let covers = |earlier: &Scope<'_>| earlier.covers(scope);
-            let Some(first) = scopes[..index].iter().position(covers) else { continue };
-            let has_refused = scopes[..first].iter().any(Scope::can_refuse);
-            if scope.can_refuse() && has_refused && !scopes[first].can_refuse() {
-                continue; // Whom those refuse, the one that covers it is passed over for.
-            }
+            // An open route is passed over for those whom one before it has refused: they may come
+            // to a later one that asks.
+            let covers = |&first: &usize| {
+                let is_passed_over = scopes[first].access.is_none()
+                    && scope.access.is_some()
+                    && scopes[..first].iter().any(Scope::can_refuse);
+                scopes[first].covers(scope) && !is_passed_over
+            };
+            let Some(first) = (0..index).find(covers) else { continue };
             let place = |index| {
                 let route = self.place.key("route").index(index);
                 let path = route.key("path");
@@ -61,7 +64,8 @@ impl<'r> Scope<'r> {
         match (self.access.filter(|_| self.can_refuse()), other.access) {
             (None, _) | (Some(_), None) => true,
             (Some(this), Some(that)) => {
-                (&this.auths, this.satisfy) == (&that.auths, that.satisfy)
+                this.auths == that.auths
+                    && (this.satisfy == that.satisfy || this.auths.len() < 2)
                     && this.claims.iter().all(|claim| that.claims.contains(claim))
             }
         }

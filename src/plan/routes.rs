@@ -8,6 +8,7 @@ use tidewire_edge::route::{HeaderMatcher, Matcher};
 use super::{Checks, RoutePlan};
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::listen::ListenConfig;
 use crate::config::place::Place;
 use crate::config::route::RouteConfig;
 
@@ -25,14 +26,16 @@ impl<'c> Checks<'c> {
             let place = tables.index(index);
             let matcher = self.matcher(route, place, config);
             let access = self.access(route, place, config);
+            let cross_site = self.cross_site(route, place);
             if let Some(target) = self.target(route, place, config) {
-                routes.push(RoutePlan { name, matcher, access, target });
+                routes.push(RoutePlan { name, matcher, access, target, cross_site });
             }
         }
         let has_all = routes.len() == config.route.len() && tables.is_whole();
         if has_all {
             self.reach(&routes);
             self.listeners_lead_somewhere(config, &routes);
+            self.routes_behind_redirects(config, &routes);
         }
         routes
     }
@@ -84,7 +87,8 @@ impl<'c> Checks<'c> {
     }
 
     fn listeners_lead_somewhere(&mut self, config: &Config, routes: &[RoutePlan]) {
-        for (index, _) in config.listen.iter().enumerate() {
+        let serves = |it: &&(usize, &ListenConfig)| it.1.https_redirect.is_none();
+        for (index, _) in config.listen.iter().enumerate().filter(|it| serves(&it)) {
             let takes = |route: &RoutePlan| {
                 route.matcher.listeners.as_ref().is_none_or(|some| some.contains(&index))
             };

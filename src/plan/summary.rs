@@ -22,7 +22,10 @@ type Row = (&'static str, String, String);
 
 impl Plan {
     fn rows(&self) -> Vec<Row> {
-        let listener = |it: &super::ListenerPlan| ("listen", it.name.clone(), join(&it.bind));
+        let listener = |it: &super::ListenerPlan| {
+            let tls = if it.tls.is_some() { ", TLS" } else { "" };
+            ("listen", it.name.clone(), format!("{}{tls}{}", join(&it.bind), it.https))
+        };
         let listeners = self.listeners.iter().map(listener);
         let routes = self.routes.iter().map(|it| ("route", it.name.clone(), self.route(it)));
         let backends = self.backends.iter().map(backend);

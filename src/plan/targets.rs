@@ -179,7 +179,7 @@ impl<'c> Checks<'c> {
 
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
-fn shown_dir(dir: &Path) -> String {
+pub(super) fn shown_dir(dir: &Path) -> String {
     match dir.to_str() {
         Some("") => "the working directory".to_owned(),
         _ => format!("`{}`", dir.display()),

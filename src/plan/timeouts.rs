@@ -45,6 +45,13 @@ impl Checks<'_> {
         }
     }
 
+    /// Reports a length of time without end, for a key whose zero is never.
+    pub(super) fn period_or_zero(&mut self, key: &str, period: Period, place: Place<'_>) {
+        if period.0 > LONGEST {
+            self.too_long(key, place);
+        }
+    }
+
     fn too_long(&mut self, key: &str, place: Place<'_>) {
         if place.is_given() {
             let finding = Diagnostic::error(format!("`{key}` is longer than a year"));

@@ -6,6 +6,7 @@ pub mod completions;
 pub mod config;
 pub mod man;
 pub mod run;
+pub mod token;
 pub mod up;
 
 use std::io::{self, Write};

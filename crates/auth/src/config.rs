@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use http::header::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_runtime::units::{Period, Size};
@@ -25,6 +26,12 @@ pub struct AuthConfig {
     pub jwt: Option<JwtConfig>,
     /// Method: a service of one's own is asked.
     pub forward: Option<ForwardConfig>,
+    /// Method: a key that programs send.
+    pub api_key: Option<ApiKeyConfig>,
+    /// Method: a name and a password (HTTP Basic).
+    pub basic: Option<BasicConfig>,
+    /// Method: the certificate of the client's TLS handshake.
+    pub client_cert: Option<ClientCertConfig>,
     /// Whether servers get the credential as the client has sent it. Otherwise it is taken out of
     /// the request.
     #[serde(default)]
@@ -37,7 +44,7 @@ pub struct AuthConfig {
 }
 
 /// The keys of an `[[auth]]` that are methods.
-pub const METHODS: [&str; 2] = ["jwt", "forward"];
+pub const METHODS: [&str; 5] = ["jwt", "forward", "api_key", "basic", "client_cert"];
 
 /// JSON Web Tokens that are signed, checked with exactly one of `secret`, `secret_file`, `key` and
 /// `jwks`.
@@ -75,6 +82,17 @@ pub struct JwtConfig {
     pub max_bytes: Size,
     /// Where in a request the token may be; the first place that has one counts.
     pub from: Vec<Place>,
+    /// How often a key set is fetched; the `max-age` of its answer makes that more often.
+    pub refresh: Period,
+    /// The least time between two fetches: also when tokens name keys that are not known.
+    pub min_refresh: Period,
+    /// How long the keys of the last good fetch are used while fetches fail.
+    pub stale: Period,
+    /// How long a fetch may take, and a token with a key that is not known may wait for one.
+    pub timeout: Period,
+    /// A PEM file with the certificates that the server of the key set is trusted by, instead of
+    /// those of the system.
+    pub ca: Option<PathBuf>,
 }
 
 /// The keys of a `jwt` that say where its keys are.
@@ -96,6 +114,70 @@ impl Default for JwtConfig {
             allow_no_expiry: false,
             max_bytes: Size(8 << 10),
             from: vec![Place::Authorization, Place::Subprotocol("bearer".into())],
+            refresh: Period::from_secs(600),
+            min_refresh: Period::from_secs(10),
+            stale: Period::from_secs(86_400),
+            timeout: Period::from_secs(5),
+            ca: None,
         }
     }
+}
+
+/// Keys that programs send, from exactly one of `file` and `key`. The subject is the key's name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiKeyConfig {
+    /// A file with a line `name:sha256` for each key; a JSON object of claims may follow after a
+    /// blank. `tidewire token key` makes keys and lines. It is read again when it changes.
+    pub file: Option<PathBuf>,
+    /// The only key, of at least 16 bytes, by the name of this `[[auth]]`. It belongs into the
+    /// environment: `"${NAME}"`.
+    pub key: Option<Secret>,
+    /// Where in a request the key may be; the first place that has one counts.
+    pub from: Vec<Place>,
+}
+
+/// The keys of an `api_key` that say where its keys are.
+pub const API_KEY_KEYS: [&str; 2] = ["file", "key"];
+
+impl Default for ApiKeyConfig {
+    fn default() -> Self {
+        let from = vec![Place::Header(HeaderName::from_static("x-api-key"))];
+        Self { file: None, key: None, from }
+    }
+}
+
+/// Names and passwords. The subject is the name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BasicConfig {
+    /// A file with a line `name:$argon2id$...` for each user; a JSON object of claims may follow
+    /// after a blank. `tidewire token password` makes lines. It is read again when it changes.
+    pub users: PathBuf,
+}
+
+/// The certificate of the client, which the listener asks for and verifies.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientCertConfig {
+    /// The name in the certificate that is the subject.
+    pub subject: SubjectFrom,
+}
+
+/// A name in a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SubjectFrom {
+    /// The common name.
+    #[default]
+    #[serde(rename = "cn")]
+    Cn,
+    /// The first DNS name among the alternative names.
+    #[serde(rename = "san:dns")]
+    SanDns,
+    /// The first URI among the alternative names, such as a SPIFFE ID.
+    #[serde(rename = "san:uri")]
+    SanUri,
+    /// The first mail address among the alternative names.
+    #[serde(rename = "san:email")]
+    SanEmail,
 }

@@ -11,14 +11,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api_key;
+pub mod basic;
+pub mod client_cert;
 pub mod config;
+mod entries;
 pub mod forward;
+pub mod gossip;
 pub mod identity;
+pub mod jwks;
 pub mod jwt;
+mod kept_file;
 pub mod key_set;
 pub mod live;
 pub mod method;
 pub mod place;
+pub mod random;
+pub mod remote;
 pub mod revocation;
 pub mod secret;
 pub mod template;

@@ -4,19 +4,31 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Arc, Weak};
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::api_key::ApiKeys;
+use crate::basic::Basic;
+use crate::client_cert::ClientCert;
 use crate::config::AuthConfig;
 use crate::identity::Identity;
 use crate::jwt::Jwt;
-use crate::key_set::{KeySource, SourceFault};
+use crate::kept_file::LOOK_PERIOD;
+use crate::key_set::{KeySource, KeysReport, SourceFault};
+use crate::remote;
 
 /// A way to find out who a client is. Shared by all workers.
 #[derive(Debug)]
 pub enum Method {
-    Jwt(Jwt),
+    Jwt(Box<Jwt>),
+    ApiKey(ApiKeys),
+    Basic(Basic),
+    ClientCert(ClientCert),
 }
 
 /// Why there is no method: the key that is wrong, by the way to it from the `[[auth]]`, and what is
@@ -35,10 +47,20 @@ impl Method {
     /// When a key or a file is not what it should be. `None` when there is no method at all, or it
     /// is none of those here.
     pub fn new(config: &AuthConfig, dir: &Path) -> Result<Option<Self>, MethodFault> {
-        let Some(jwt) = &config.jwt else { return Ok(None) };
-        let keys = KeySource::new(&config.name, jwt, dir)
-            .map_err(|SourceFault { key, message }| MethodFault { key, message })?;
-        Ok(Some(Self::Jwt(Jwt::new(&config.name, jwt, config.pass, keys))))
+        let (name, pass) = (&*config.name, config.pass);
+        if let Some(jwt) = &config.jwt {
+            let keys = KeySource::new(name, jwt, dir)
+                .map_err(|SourceFault { key, message }| MethodFault { key, message })?;
+            return Ok(Some(Self::Jwt(Box::new(Jwt::new(name, jwt, pass, keys)))));
+        }
+        if let Some(keys) = &config.api_key {
+            return ApiKeys::new(name, keys, pass, dir).map(|it| Some(Self::ApiKey(it)));
+        }
+        if let Some(basic) = &config.basic {
+            return Basic::new(name, basic, pass, dir).map(|it| Some(Self::Basic(it)));
+        }
+        let certificate = config.client_cert.as_ref();
+        Ok(certificate.map(|it| Self::ClientCert(ClientCert::new(name, it))))
     }
 
     /// Who the client is. `now` is in seconds since 1970.
@@ -49,6 +71,9 @@ impl Method {
     ) -> Result<Accepted, Denied> {
         match self {
             Self::Jwt(jwt) => jwt.authenticate(presented, now).await,
+            Self::ApiKey(keys) => keys.authenticate(presented),
+            Self::Basic(basic) => basic.authenticate(presented, now).await,
+            Self::ClientCert(certificate) => certificate.authenticate(presented, now),
         }
     }
 
@@ -56,6 +81,43 @@ impl Method {
     pub fn authenticate_token(&self, token: &str, now: u64) -> Result<Identity, Denied> {
         match self {
             Self::Jwt(jwt) => jwt.authenticate_token(token, now),
+            Self::ApiKey(_) | Self::Basic(_) | Self::ClientCert(_) => {
+                Err(Denied::Invalid("only tokens can be renewed".into()))
+            }
+        }
+    }
+
+    /// Keeps what changes outside current, as long as the method is there: files that are read
+    /// again, key sets that are fetched.
+    pub fn keep(self: &Arc<Self>, control: &Handle) -> Option<JoinHandle<()>> {
+        let this = Arc::downgrade(self);
+        match &**self {
+            Self::Jwt(jwt) if jwt.keys().remote().is_some() => {
+                Some(control.spawn(remote::keep(this)))
+            }
+            Self::Jwt(jwt) if !jwt.keys().is_kept() => None,
+            Self::ApiKey(keys) if !keys.is_kept() => None,
+            Self::ClientCert(_) => None,
+            Self::Jwt(_) | Self::ApiKey(_) | Self::Basic(_) => Some(control.spawn(reread(this))),
+        }
+    }
+
+    /// The keys of those that have tokens.
+    pub fn keys(&self) -> Option<&KeySource> {
+        match self {
+            Self::Jwt(jwt) => Some(jwt.keys()),
+            Self::ApiKey(_) | Self::Basic(_) | Self::ClientCert(_) => None,
+        }
+    }
+
+    /// What an operator can see of its keys; `None` of those that have none.
+    pub fn report(&self) -> Option<KeysReport> {
+        let counted = |auth: &str, keys| KeysReport { auth: auth.into(), keys, fetches: None };
+        match self {
+            Self::Jwt(jwt) => Some(jwt.keys().report()),
+            Self::ApiKey(keys) => Some(counted(keys.auth(), keys.len())),
+            Self::Basic(basic) => Some(counted(basic.auth(), basic.len())),
+            Self::ClientCert(_) => None,
         }
     }
 
@@ -63,6 +125,11 @@ impl Method {
     pub fn challenge(&self) -> HeaderValue {
         match self {
             Self::Jwt(jwt) => challenge("Bearer", jwt.auth(), ""),
+            Self::Basic(basic) => challenge("Basic", basic.auth(), ", charset=\"UTF-8\""),
+            // RFC 9110, section 15.5.2 wants a challenge with every 401; no scheme is registered
+            // for these.
+            Self::ApiKey(keys) => challenge("ApiKey", keys.auth(), ""),
+            Self::ClientCert(it) => challenge("ClientCertificate", it.auth(), ""),
         }
     }
 
@@ -86,6 +153,25 @@ impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Jwt(jwt) => jwt.fmt(f),
+            Self::ApiKey(keys) => {
+                let places: Vec<_> = keys.places().iter().map(ToString::to_string).collect();
+                write!(f, "api_key in {}", places.join(", "))
+            }
+            Self::Basic(_) => f.write_str("basic"),
+            Self::ClientCert(_) => f.write_str("client_cert"),
+        }
+    }
+}
+
+/// Looks at the files of a method again and again, as long as it is there.
+async fn reread(method: Weak<Method>) {
+    loop {
+        tokio::time::sleep(LOOK_PERIOD).await;
+        match method.upgrade().as_deref() {
+            Some(Method::Jwt(jwt)) => jwt.keys().reread(),
+            Some(Method::ApiKey(keys)) => keys.reread(),
+            Some(Method::Basic(basic)) => basic.reread(),
+            Some(Method::ClientCert(_)) | None => return,
         }
     }
 }

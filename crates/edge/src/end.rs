@@ -82,6 +82,10 @@ reasons! {
     PingTimeout = "ping_timeout",
     /// The process drains.
     Drain = "drain",
+    /// The client's credential has ended.
+    Expired = "expired",
+    /// The client's credential was revoked.
+    Revoked = "revoked",
     /// The broker is away and the configuration says to close.
     BrokerAway = "broker_away",
     /// A fault of ours.

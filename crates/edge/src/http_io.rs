@@ -73,6 +73,16 @@ impl Meter {
         }
     }
 
+    /// What was taken long ago is going out, or is not.
+    fn note_flush(&self, is_done: bool, has_moved: bool) {
+        if is_done || has_moved {
+            self.stalled.set(NEVER);
+        }
+        if !is_done && self.stalled.get() == NEVER {
+            self.stalled.set(self.worker.now());
+        }
+    }
+
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Ready(Ok(length)) => {
@@ -126,12 +136,21 @@ impl Write for HttpIo {
         written
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let unsent = this.socket.unsent_bytes();
+        if unsent == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = this.socket.poll_flush(cx);
+        this.meter.note_flush(flushed.is_ready(), this.socket.unsent_bytes() < unsent);
+        flushed
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.get_mut().socket.shutdown_write())
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.socket.shutdown_write()?;
+        Pin::new(this).poll_flush(cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,6 +7,7 @@ use http::uri::Uri;
 
 use crate::auth::access::Access;
 use crate::backend::Backend;
+use crate::cross_site::CrossSite;
 use crate::host::HostPattern;
 use crate::path::{Captures, PathPattern};
 use crate::redirect::{RedirectConfig, RespondConfig};
@@ -21,6 +22,7 @@ pub struct Route {
     /// Whom it takes; `None` is everybody whom no earlier route has refused.
     pub access: Option<Access>,
     pub target: Target,
+    pub cross_site: CrossSite,
 }
 
 /// What a request must be for a route to take it. All that is set must hold.
@@ -53,6 +55,13 @@ pub enum Target {
     Static(StaticFiles),
     Redirect(RedirectConfig),
     Respond(RespondConfig),
+}
+
+impl Target {
+    /// Whether a handshake can become a WebSocket here; elsewhere it is a request like any other.
+    pub fn takes_websockets(&self) -> bool {
+        matches!(self, Self::Backend(_) | Self::Endpoint(_))
+    }
 }
 
 /// What routes ask about a request.
@@ -125,7 +134,8 @@ mod tests {
         };
         edit(&mut matcher);
         let target = Target::Endpoint(0);
-        Route { name: name.into(), matcher, access: None, target }
+        let cross_site = CrossSite::default();
+        Route { name: name.into(), matcher, access: None, target, cross_site }
     }
 
     fn check(uri: &str, host: &str, is_websocket: bool, listener: usize, expected: &str) {

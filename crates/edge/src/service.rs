@@ -12,7 +12,9 @@ use crate::auth::authority::Authority;
 use crate::auth::forward::Verdicts;
 use crate::auth::headers::IdentityHeaders;
 use crate::backend::Backend;
+use crate::challenge::Challenges;
 use crate::endpoint::Endpoint;
+use crate::https_policy::HttpsPolicy;
 use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
 use crate::route::Route;
@@ -24,6 +26,8 @@ use crate::timeout::Timeouts;
 pub struct Edge {
     /// The names of the listeners, by index.
     pub listeners: Vec<String>,
+    /// What each listener does for TLS, by index.
+    pub https: Vec<HttpsPolicy>,
     pub routes: Vec<Route>,
     pub backends: Vec<Arc<Backend>>,
     /// Who vouches for clients, by the index that routes have for them.
@@ -32,6 +36,8 @@ pub struct Edge {
     pub identity_headers: IdentityHeaders,
     pub timeouts: Timeouts,
     pub revocations: Arc<Revocations>,
+    /// ACME challenges that are pending.
+    pub challenges: Arc<Challenges>,
     /// Whether each request, WebSocket and connection gets a line in the log.
     pub is_logging_requests: bool,
 }
@@ -75,7 +81,9 @@ impl EdgeShard {
         http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
         let mut server_http = hyper::client::conn::http1::Builder::new();
         server_http.max_buf_size(SERVER_BYTES);
-        let (pool, lives, verdicts) = (Pool::default(), Rc::default(), Verdicts::default());
+        let (pool, verdicts) = (Pool::default(), Verdicts::default());
+        let lives = Rc::new(Lives::new(Arc::clone(&edge.revocations)));
+        tokio::task::spawn_local(Rc::clone(&lives).watch());
         Rc::new(Self { edge, worker, endpoints, pool, lives, verdicts, metrics, http, server_http })
     }
 

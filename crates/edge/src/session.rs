@@ -37,6 +37,8 @@ use crate::auth::examination::{Examination, Grant, Question};
 use crate::auth::gate::Gate;
 use crate::auth::renewal::TokenRenewal;
 use crate::backend::{Backend, Lease};
+use crate::cors::Marks;
+use crate::cross_site::Stopped;
 use crate::end::{End, Party, Phase, Reason};
 use crate::endpoint::{Admission, Arrival};
 use crate::exchange::{Exchanged, exchange};
@@ -45,6 +47,7 @@ use crate::forward::{ClientBody, forward};
 use crate::http_io::{HttpIo, Meter};
 use crate::hygiene;
 use crate::onward;
+use crate::origin::Transport;
 use crate::path::Captures;
 use crate::route::{self, Asked, Route, Target};
 use crate::service::EdgeShard;
@@ -155,15 +158,23 @@ impl Session {
     }
 
     async fn route(&self, record: &mut Record, mut parts: Parts, body: Incoming) -> Response<Body> {
+        if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
+            return answer;
+        }
         let mut classified = classify(&parts.method, parts.version, &parts.headers);
+        let is_websocket = !matches!(classified, Classified::NotWebSocket);
+        let https = &self.shard.edge.https[self.listener];
+        if let Some(answer) = https.redirect(&parts.uri, &parts.headers, is_websocket) {
+            return close_after(answer);
+        }
         let chosen = match self.choose(record, &parts, &classified).await {
             Ok(chosen) => chosen,
             Err(response) => return *response,
         };
-        let Chosen { index, route, captures, grant, found } = chosen;
+        let Chosen { index, route, captures, marks, grant, found } = chosen;
         let subprotocol = take_credentials(&found, &mut parts, &mut classified);
         let client = Client { grant, subprotocol };
-        match (&route.target, classified) {
+        let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
             (Target::Static(files), _) => {
@@ -180,7 +191,9 @@ impl Session {
             (Target::Backend(backend), Classified::WebSocket(offer)) => {
                 self.upgrade(backend, index, &offer, record, parts, client).await
             }
-        }
+        };
+        marks.write(response.headers_mut());
+        response
     }
 
     /// The first route that takes the request, and this client.
@@ -210,28 +223,39 @@ impl Session {
             certificate: None,
         };
         let mut gate = Gate::new(Examination::new(&self.shard, question));
+        let mut first_marks = None;
         for (index, route, captures) in route::matching(&self.shard.edge.routes, &asked) {
             if gate.passes_over(route) {
                 continue;
             }
             record.route = Some(index);
+            let transport = self.transport();
+            let marks = route.cross_site.check(parts, is_websocket, &route.target, transport);
+            let marks = marks.map_err(|stopped| Box::new(self.stopped(*stopped, record)))?;
             let grant = match &route.access {
                 None => None,
                 // In a box: requests that nobody asks for credentials do not carry its room.
                 Some(access) => match Box::pin(gate.admit(index, access)).await {
                     Some(grant) => grant,
-                    None => continue,
+                    None => {
+                        first_marks.get_or_insert(marks);
+                        continue;
+                    }
                 },
             };
             record.identity = grant.as_ref().map(|grant| grant.identity.clone());
-            return Ok(Chosen { index, route, captures, grant, found: gate.into_found() });
+            let found = gate.into_found();
+            return Ok(Chosen { index, route, captures, marks, grant, found });
         }
         let Some((first, denial)) = gate.into_refused() else {
             let response = answer::text(StatusCode::NOT_FOUND, "no route takes this request");
             return Err(Box::new(response));
         };
         record.route = Some(first);
-        Err(Box::new(deny(denial, record)))
+        let mut response = deny(denial, record);
+        // The page that is allowed to ask may read why it gets nothing.
+        first_marks.into_iter().for_each(|marks| marks.write(response.headers_mut()));
+        Err(Box::new(response))
     }
 
     /// Has the WebSocket that is to come end with its client's identity.
@@ -239,12 +263,12 @@ impl Session {
         &self,
         grant: Option<&Grant>,
         record: &mut Record,
-    ) -> Result<Option<Live>, Response<Body>> {
+    ) -> Result<Option<Live>, Box<Response<Body>>> {
         let Some(grant) = grant else { return Ok(None) };
         let live = self.shard.lives.enter(grant.identity.clone());
         // From here on it hears of a revocation; one may have come while credentials were checked.
         if self.shard.edge.revocations.is_revoked(&grant.identity) {
-            return Err(deny(Denial::new(DenialKind::Revoked, "revoked"), record));
+            return Err(Box::new(deny(Denial::new(DenialKind::Revoked, "revoked"), record)));
         }
         Ok(Some(live))
     }
@@ -282,7 +306,7 @@ impl Session {
     ) -> Response<Body> {
         let live = match self.enter(client.grant.as_ref(), record) {
             Ok(live) => live,
-            Err(response) => return response,
+            Err(response) => return *response,
         };
         let mut request = self.rebuild(parts, client.grant);
         onward::ask_for_switch(request.headers_mut());
@@ -318,7 +342,7 @@ impl Session {
     ) -> Response<Body> {
         let live = match self.enter(client.grant.as_ref(), record) {
             Ok(live) => live,
-            Err(response) => return response,
+            Err(response) => return *response,
         };
         let renewal = client
             .grant
@@ -347,6 +371,18 @@ impl Session {
     fn rebuild(&self, parts: Parts, grant: Option<Grant>) -> Request<()> {
         let granted = grant.map(|grant| grant.headers).unwrap_or_default();
         onward::rebuild(parts, self.peer.ip(), &self.shard.edge.identity_headers, granted)
+    }
+
+    /// The answer to a request that went no further because of its page.
+    fn stopped(&self, stopped: Stopped, record: &mut Record) -> Response<Body> {
+        if let Some(refused) = stopped.refused {
+            record.fault = Some(refused.as_str());
+        }
+        stopped.response
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Plain
     }
 
     fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {
@@ -477,6 +513,8 @@ struct Chosen<'r> {
     index: usize,
     route: &'r Route,
     captures: Captures,
+    /// For the answer: what pages of other sites may do with it.
+    marks: Marks,
     grant: Option<Grant>,
     /// Where the client's credentials are.
     found: Vec<Found>,

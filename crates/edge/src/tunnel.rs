@@ -8,28 +8,33 @@
 //!   Open, Closing ──both directions ended, a socket broke, or a deadline──> over, one log line
 //! ```
 //!
-//! The bytes are not changed and not copied. A [`Cursor`] per direction follows the frames in
+//! When the client's identity lapses, both directions are cut (`lapsing`). That may come at any
+//! stage but the last, and leads to Closing.
+//!
+//! The bytes are not changed and not copied. A [`Cursor`](tidewire_wire::ws::cursor::Cursor) per direction follows the frames in
 //! them, which costs a few bytes of state and is what limits, metrics and an orderly close need.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use tidewire_auth::live::Live;
+use tidewire_auth::live::{Call, Lapse, Live};
 use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::Signal;
-use tidewire_runtime::deadline::{Tick, ticks};
-use tidewire_runtime::pump::{Pump, PumpError};
+use tidewire_runtime::deadline::{NEVER, Tick, ticks};
+use tidewire_runtime::pump::PumpError;
 use tidewire_runtime::socket::Socket;
 use tidewire_wire::ws::close::{CloseCode, encode_close};
-use tidewire_wire::ws::cursor::Cursor;
 
 use crate::access_log::WebSocketRecord;
 use crate::backend::Lease;
 use crate::end::{End, Party, Reason};
 use crate::endpoint::Passed;
+use crate::flow::{Extent, Flow};
+use crate::lapsing::Lapsing;
 use crate::service::EdgeShard;
 use crate::timeout::Timeouts;
 
@@ -48,8 +53,9 @@ pub struct Tunnel {
     first: Option<Party>,
     lease: Lease,
     /// Who the client is, when the route asks for that.
-    #[expect(dead_code, reason = "what ends a tunnel for its identity reads it")]
     live: Option<Live>,
+    /// Set when that does not hold any more.
+    lapsing: Option<Box<Lapsing>>,
     shard: Rc<EdgeShard>,
     record: Option<Box<WebSocketRecord>>,
 }
@@ -78,6 +84,7 @@ impl Tunnel {
             first: None,
             lease,
             live,
+            lapsing: None,
             shard,
             record: Some(record),
         };
@@ -93,9 +100,14 @@ impl Tunnel {
     fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let before = (self.up.pump.bytes(), self.down.pump.bytes());
         let (client, server) = (&mut self.client.socket, &mut self.server);
-        let up = self.up.poll(cx, client, server, Extent::All);
-        let extent = if self.stage == Stage::Draining { Extent::ToBoundary } else { Extent::All };
-        let down = self.down.poll(cx, server, client, extent);
+        let (upward, downward) = match (self.stage, &self.lapsing) {
+            (_, Some(_)) => (Extent::ToBoundary, Extent::ToBoundary),
+            (Stage::Draining, None) => (Extent::All, Extent::ToBoundary),
+            (Stage::Open | Stage::Closing, None) => (Extent::All, Extent::All),
+        };
+        let dropped = self.lapsing.as_deref_mut().map(Lapsing::dropped).unzip();
+        let up = self.up.poll(cx, client, server, upward, dropped.0);
+        let down = self.down.poll(cx, server, client, downward, dropped.1);
         self.note(before);
         if let Poll::Ready(Err(error)) = up {
             return Poll::Ready(self.broken(Party::Client, Party::Server, &error));
@@ -106,11 +118,25 @@ impl Tunnel {
         if self.is_over() {
             return Poll::Ready(self.over());
         }
+        if let Some(lapsing) = &self.lapsing
+            && lapsing.has_client_left(&self.up, (&self.down, &self.client.socket))
+            && self.down.must_tell()
+        {
+            // It has said all that it had to say, and waits for the end.
+            let _ = self.client.socket.shutdown_write();
+        }
         // The other direction may go on: half-closed is a state that peers rely on.
         if self.up.ends_now() && self.server.shutdown_write().is_err() {
-            return Poll::Ready(End::by(Party::Server, Reason::Broken));
+            return Poll::Ready(self.lapsed().unwrap_or(End::by(Party::Server, Reason::Broken)));
         }
         if self.down.ends_now() && self.client.socket.shutdown_write().is_err() {
+            return Poll::Ready(self.lapsed().unwrap_or(End::by(Party::Client, Reason::Broken)));
+        }
+        // That may be unsent still, and its pump does not run any more.
+        if self.up.pump.is_ended() && is_broken(self.server.poll_flush(cx)) {
+            return Poll::Ready(End::by(Party::Server, Reason::Broken));
+        }
+        if self.down.pump.is_ended() && is_broken(self.client.socket.poll_flush(cx)) {
             return Poll::Ready(End::by(Party::Client, Reason::Broken));
         }
         Poll::Pending
@@ -120,11 +146,15 @@ impl Tunnel {
     /// the server, who is to end the connection first (RFC 6455, section 7.1.1), has; or the client
     /// has our Close and is gone.
     fn is_over(&self) -> bool {
+        if let Some(lapsing) = &self.lapsing {
+            return lapsing.is_over((&self.up, &self.server), (&self.down, &self.client.socket));
+        }
         if !self.down.pump.is_ended() {
-            let has_ours = self.first == Some(Party::Edge) && !self.down.pump.is_backed_up();
+            let has_ours = self.first == Some(Party::Edge)
+                && !self.down.pump.is_backed_up(&self.client.socket);
             return has_ours && self.up.pump.is_ended();
         }
-        self.up.pump.is_ended() || self.is_closed() && !self.up.pump.is_backed_up()
+        self.up.pump.is_ended() || self.is_closed() && !self.up.pump.is_backed_up(&self.server)
     }
 
     /// Whether both sides have said their Close; ours is as good as the server's.
@@ -181,8 +211,54 @@ impl Tunnel {
         (self.active.saturating_add(ticks(timeout.0)), end)
     }
 
+    /// There is one deadline: that of the stage, or the end of the client's identity.
     fn rearm(&self) {
-        self.client.watch.expire_at(self.deadline().0);
+        let left = self.live.as_ref().filter(|_| self.lapsing.is_none()).and_then(Live::left);
+        let expires = left.map(|left| self.client.watch.now().saturating_add(ticks(left)));
+        self.client.watch.expire_at(self.deadline().0.min(expires.unwrap_or(NEVER)));
+    }
+
+    /// Looks whether the client's identity still holds.
+    fn poll_identity(&mut self, cx: &Context<'_>) {
+        let Some(live) = self.live.as_ref().filter(|_| self.lapsing.is_none()) else { return };
+        match live.poll_call(cx) {
+            Some(Call::Revoked) => self.lapse(Lapse::Revoked),
+            Some(Call::Look) => self.rearm(),
+            None => {}
+        }
+    }
+
+    /// The end that it is, if it ends because the identity does not hold.
+    fn lapsed(&self) -> Option<End> {
+        self.lapsing.as_ref().and_then(|lapsing| lapsing.end())
+    }
+
+    fn has_expired(&self) -> bool {
+        let live = self.live.as_ref().filter(|_| self.lapsing.is_none());
+        live.and_then(Live::left).is_some_and(|left| left.is_zero())
+    }
+
+    /// The client's identity does not hold any more: both directions are to be cut.
+    fn lapse(&mut self, lapse: Lapse) {
+        let has_close = self.up.has_close() || self.down.has_close();
+        let lapsing = Lapsing::new(lapse);
+        let is_reason = !has_close && self.first != Some(Party::Edge);
+        self.lapsing = Some(Box::new(if is_reason { lapsing } else { lapsing.on_the_way_out() }));
+        if is_reason {
+            self.first = Some(Party::Edge);
+        }
+        // One that closes already gets no more time for it.
+        if self.stage != Stage::Closing {
+            self.stage = Stage::Closing;
+            self.active = self.client.watch.now();
+        }
+        self.rearm();
+    }
+
+    /// Cuts the directions that are between two frames and are not cut yet. True when one was.
+    fn cut(&mut self) -> Result<bool, End> {
+        let Some(lapsing) = &mut self.lapsing else { return Ok(false) };
+        lapsing.cut((&mut self.up, &mut self.server), (&mut self.down, &mut self.client.socket))
     }
 
     fn poll_signals(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -191,16 +267,42 @@ impl Tunnel {
                 Signal::Stop => return Poll::Ready(End::by(Party::Edge, Reason::Drain)),
                 Signal::Drain if self.stage == Stage::Open => self.stage = Stage::Draining,
                 Signal::Drain => {}
+                Signal::Expired if self.has_expired() => self.lapse(Lapse::Expired),
                 Signal::Expired => {
                     let (at, end) = self.deadline();
                     if at <= self.client.watch.now() {
                         return Poll::Ready(end);
                     }
-                    self.client.watch.expire_at(at);
+                    self.rearm();
                 }
             }
         }
         Poll::Pending
+    }
+
+    /// Moves on as far as it goes now.
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if let Err(end) = self.cut() {
+                return Poll::Ready(end);
+            }
+            if let Poll::Ready(end) = self.poll_move(cx) {
+                return Poll::Ready(end);
+            }
+            if let Poll::Ready(end) = self.poll_signals(cx) {
+                return Poll::Ready(end);
+            }
+            let has_cut = match self.stage {
+                Stage::Draining => self.try_close().map(|()| self.stage == Stage::Closing),
+                Stage::Open | Stage::Closing => self.cut(),
+            };
+            match has_cut {
+                // The pump has another job now: let it register for it.
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
     }
 
     /// Sends the client our Close as soon as what it has been given ends with a whole frame.
@@ -213,7 +315,7 @@ impl Tunnel {
         } else if self.down.is_at_boundary() {
             let mut frame = BytesMut::new();
             encode_close(CloseCode::GOING_AWAY, "", None, &mut frame);
-            if self.down.pump.finish_with(&self.client.socket, &frame).is_err() {
+            if self.down.pump.finish_with(&mut self.client.socket, &frame).is_err() {
                 return Err(End::by(Party::Client, Reason::Broken));
             }
             self.first = Some(Party::Edge);
@@ -235,6 +337,7 @@ impl Tunnel {
         // Who closes in good order and is gone before the other's last bytes has not broken off.
         match self.first {
             Some(first) if self.up.has_close() || self.down.has_close() => self.closed(first),
+            Some(first) if self.lapsing.is_some() => self.closed(first),
             _ => End::by(party, Reason::Broken),
         }
     }
@@ -250,7 +353,10 @@ impl Tunnel {
         let code = match first {
             Party::Client => self.up.cursor.close_code(),
             Party::Server => self.down.cursor.close_code(),
-            Party::Edge => return End::by(first, Reason::Drain).with_code(Some(1001)),
+            Party::Edge => {
+                let drained = End::by(first, Reason::Drain).with_code(Some(1001));
+                return self.lapsed().unwrap_or(drained);
+            }
         };
         let reason = if code.is_some() { Reason::Close } else { Reason::Eof };
         End::by(first, reason).with_code(code)
@@ -258,6 +364,9 @@ impl Tunnel {
 
     /// Tells the server that its client is gone, when nothing else has, and logs the end.
     fn finish(&mut self, end: End) {
+        if self.lapsing.is_some() {
+            return self.log(end); // They have been told, where there was a place for it.
+        }
         let code = CloseCode::GOING_AWAY;
         if !self.up.has_close() && self.up.is_at_boundary() && end.by != Party::Server {
             let mut frame = BytesMut::new();
@@ -300,29 +409,11 @@ impl Future for Tunnel {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let end = match this.poll_move(cx) {
-            Poll::Ready(end) => Some(end),
-            Poll::Pending => match this.poll_signals(cx) {
-                Poll::Ready(end) => Some(end),
-                Poll::Pending if this.stage == Stage::Draining => match this.try_close() {
-                    Err(end) => Some(end),
-                    // The pump has another job now: let it register for it.
-                    Ok(()) if this.stage == Stage::Closing => match this.poll_move(cx) {
-                        Poll::Ready(end) => Some(end),
-                        Poll::Pending => None,
-                    },
-                    Ok(()) => None,
-                },
-                Poll::Pending => None,
-            },
-        };
-        match end {
-            Some(end) => {
-                this.finish(end);
-                Poll::Ready(())
-            }
-            None => Poll::Pending,
-        }
+        // What comes in the same moment as a revocation is not passed on.
+        this.poll_identity(cx);
+        let end = ready!(this.poll_on(cx));
+        this.finish(end);
+        Poll::Ready(())
     }
 }
 
@@ -337,6 +428,10 @@ impl Drop for Tunnel {
     }
 }
 
+fn is_broken(flushed: Poll<io::Result<()>>) -> bool {
+    matches!(flushed, Poll::Ready(Err(_)))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Open,
@@ -345,71 +440,14 @@ enum Stage {
     Closing,
 }
 
-/// How far a direction goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
-    All,
-    /// To the end of the frame that it is in. What is read of a stream without pauses hardly ever
-    /// ends there by itself.
-    ToBoundary,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// One direction: its bytes and its frames.
-struct Flow {
-    pump: Pump,
-    cursor: Cursor,
-    counted: u64,
-    /// Whether the sink has been told that this direction has ended.
-    is_told: bool,
-}
-
-impl Flow {
-    fn with_leftover(leftover: Bytes) -> Self {
-        let mut cursor = Cursor::new();
-        cursor.advance(&leftover);
-        Self { pump: Pump::with_leftover(leftover), cursor, counted: 0, is_told: false }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut Socket,
-        sink: &mut Socket,
-        extent: Extent,
-    ) -> Poll<Result<(), PumpError>> {
-        if self.pump.is_ended() {
-            return Poll::Ready(Ok(()));
-        }
-        let cursor = &mut self.cursor;
-        self.pump.poll(cx, source, sink, |bytes| match extent {
-            Extent::ToBoundary if cursor.is_at_boundary() => 0,
-            Extent::ToBoundary => cursor.advance_frame(bytes),
-            Extent::All => {
-                cursor.advance(bytes);
-                bytes.len()
-            }
-        })
-    }
-
-    /// Whether the direction has ended and the sink is to be told; true once.
-    fn ends_now(&mut self) -> bool {
-        self.pump.is_ended() && !std::mem::replace(&mut self.is_told, true)
-    }
-
-    fn is_at_boundary(&self) -> bool {
-        !self.cursor.is_lost() && self.cursor.is_at_boundary() && !self.pump.is_backed_up()
-    }
-
-    fn has_close(&self) -> bool {
-        self.cursor.has_close()
-    }
-
-    fn is_ending(&self) -> bool {
-        self.has_close() || self.pump.has_source_ended()
-    }
-
-    fn take_new_messages(&mut self) -> u64 {
-        let messages = self.cursor.messages();
-        messages - std::mem::replace(&mut self.counted, messages)
+    /// Whoever has no identity must not pay for those who have one. tokio rounds a task up to 128
+    /// bytes, so 400 is as good as less.
+    #[test]
+    fn an_idle_tunnel_is_small() {
+        assert!(size_of::<Tunnel>() <= 400, "{}", size_of::<Tunnel>());
     }
 }

@@ -21,6 +21,8 @@ pub struct Admission {
 pub enum Refusal {
     #[error("the node drains")]
     Draining,
+    #[error("you may not subscribe to this topic")]
+    Forbidden,
     #[error("the queue towards the broker is full")]
     Busy,
 }

@@ -18,6 +18,7 @@ use crate::close::Traffic;
 use crate::metrics::HubMetrics;
 use crate::notice::Standing;
 use crate::outbox::Outbox;
+use crate::pass::Pass;
 use crate::protocol::Protocol;
 use crate::publication::ClientId;
 use crate::route::TopicRoute;
@@ -33,6 +34,8 @@ pub(crate) struct Client {
     /// Its index among the subscribers of its protocol; `None` once it has left them.
     pub(crate) place: Cell<Option<u32>>,
     pub(crate) standing: Cell<Standing>,
+    /// Who it is and what it may do, when the route asks for that.
+    pub(crate) pass: Option<Box<Pass>>,
     pub(crate) traffic: Cell<Traffic>,
     wish: Cell<Option<Wish>>,
     io: RefCell<Io>,
@@ -68,6 +71,7 @@ impl Client {
         protocol: Protocol,
         route: Arc<TopicRoute>,
         subscribers: Rc<Subscribers>,
+        pass: Option<Box<Pass>>,
     ) -> Self {
         Self {
             id,
@@ -76,6 +80,7 @@ impl Client {
             subscribers,
             place: Cell::new(None),
             standing: Cell::default(),
+            pass,
             traffic: Cell::default(),
             wish: Cell::new(None),
             io: RefCell::new(Io { socket: None, outbox: Outbox::default() }),
@@ -111,10 +116,11 @@ impl Client {
             meter.metrics.bytes_out.add(written as u64);
             meter.metrics.writes.add(1);
         }
-        if io.queue(chunks, written) == Queued::Nothing {
+        io.queue(chunks, written);
+        if !io.is_backed_up() {
             return;
         }
-        if io.outbox.bytes() > meter.queue_bytes_max {
+        if io.waiting_bytes() > meter.queue_bytes_max {
             return self.wish_for(Wish::Slow);
         }
         drop(io);
@@ -183,12 +189,17 @@ impl Client {
             metrics.writes.add(1);
             on_progress();
         }
-        Poll::Ready(Ok(()))
+        let unsent = socket.unsent_bytes();
+        let flushed = socket.poll_flush(cx);
+        if socket.unsent_bytes() < unsent {
+            on_progress();
+        }
+        flushed
     }
 
     /// Whether frames wait for the socket.
     pub(crate) fn is_backed_up(&self) -> bool {
-        !self.io.borrow().outbox.is_empty()
+        self.io.borrow().is_backed_up()
     }
 
     /// Drops what waits, but for the rest of a frame that has begun.
@@ -197,8 +208,13 @@ impl Client {
     }
 
     /// As [`Socket::shutdown_write`]; it may fail when the client is gone already.
-    pub(crate) fn shutdown_write(&self) {
-        let _ = self.io.borrow_mut().socket_mut().shutdown_write();
+    pub(crate) fn shutdown_write(&self, cx: &mut Context<'_>) {
+        let mut io = self.io.borrow_mut();
+        let socket = io.socket_mut();
+        if socket.shutdown_write().is_ok() {
+            // What it cannot say now, it says when the task is woken for it.
+            let _ = socket.poll_flush(cx);
+        }
     }
 
     /// As [`Socket::reset_on_drop`].
@@ -207,20 +223,23 @@ impl Client {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Queued {
-    Nothing,
-    Something,
-}
-
 impl Io {
     fn socket_mut(&mut self) -> &mut Socket {
         self.socket.as_mut().expect(ATTACHED)
     }
 
+    /// Whether anything waits: frames for the socket, or in it what the kernel has not got.
+    fn is_backed_up(&self) -> bool {
+        self.waiting_bytes() > 0
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.outbox.bytes() + self.socket.as_ref().map_or(0, Socket::unsent_bytes)
+    }
+
     /// Writes what the socket takes of `chunks` now, and returns how many bytes that is.
-    fn write(&self, chunks: &[Bytes]) -> Result<usize, io::ErrorKind> {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.outbox.is_empty()) else {
+    fn write(&mut self, chunks: &[Bytes]) -> Result<usize, io::ErrorKind> {
+        let Some(socket) = self.socket.as_mut().filter(|_| self.outbox.is_empty()) else {
             return Ok(0);
         };
         let tried = match chunks {
@@ -240,7 +259,7 @@ impl Io {
     }
 
     /// Queues `chunks` without the first `written` bytes.
-    fn queue(&mut self, chunks: &[Bytes], written: usize) -> Queued {
+    fn queue(&mut self, chunks: &[Bytes], written: usize) {
         let mut taken = written;
         for chunk in chunks {
             if taken >= chunk.len() {
@@ -248,10 +267,6 @@ impl Io {
                 continue;
             }
             self.outbox.push(chunk.clone(), std::mem::take(&mut taken));
-        }
-        match self.outbox.is_empty() {
-            true => Queued::Nothing,
-            false => Queued::Something,
         }
     }
 }

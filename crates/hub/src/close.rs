@@ -24,6 +24,10 @@ pub enum Close {
     Silent,
     /// The client sent no message for too long.
     Idle,
+    /// The client's credential has ended.
+    Expired,
+    /// The client's credential was revoked.
+    Revoked,
     /// The broker is away and clients are to be closed then.
     BrokerAway,
     /// The node drains.
@@ -63,6 +67,8 @@ impl Close {
             Self::Slow => "slow",
             Self::Silent => "silent",
             Self::Idle => "idle",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
             Self::BrokerAway => "broker_away",
             Self::Drained => "drained",
             Self::Stopped => "stopped",
@@ -75,6 +81,7 @@ impl Close {
             Self::Left(_) | Self::Gone | Self::Violation(_) => By::Client,
             Self::Broken(_) | Self::Silent => By::Network,
             Self::Slow | Self::Idle | Self::BrokerAway => By::Server,
+            Self::Expired | Self::Revoked => By::Server,
             Self::Drained | Self::Stopped | Self::Panicked => By::Server,
         }
     }
@@ -89,6 +96,8 @@ impl Close {
             Self::Silent | Self::Idle | Self::Drained | Self::Stopped => {
                 Some(CloseCode::GOING_AWAY)
             }
+            Self::Expired => Some(CloseCode::UNAUTHORIZED),
+            Self::Revoked => Some(CloseCode::FORBIDDEN),
             Self::BrokerAway => Some(CloseCode::TRY_AGAIN_LATER),
         }
     }
@@ -100,6 +109,8 @@ impl Close {
             Self::Slow => "too slow for its messages".to_owned(),
             Self::Silent => "no answer to a ping".to_owned(),
             Self::Idle => "no message for too long".to_owned(),
+            Self::Expired => "token expired".to_owned(),
+            Self::Revoked => "revoked".to_owned(),
             Self::BrokerAway => "messages do not reach other servers".to_owned(),
             Self::Drained | Self::Stopped => "the server goes away".to_owned(),
             Self::Left(_) | Self::Gone | Self::Broken(_) | Self::Panicked => String::new(),

@@ -41,6 +41,9 @@ pub struct HubConfig {
     /// How long a client may send no message before it is closed, although it answers pings.
     /// `"0s"`, the default, allows for ever.
     pub idle: Period,
+    /// How long before the end of its credential a client of `tidewire.v1` is told of it, so that
+    /// it can send a newer one. `"0s"` tells nobody.
+    pub renew_notice: Period,
     /// How long a client may take to answer our Close before its connection is dropped.
     pub close_timeout: Period,
     /// How long a topic without clients stays subscribed at the broker, so that a page that is
@@ -74,6 +77,7 @@ impl Default for HubConfig {
             ping: Period::from_secs(25),
             pong: Period::from_secs(10),
             idle: Period::from_secs(0),
+            renew_notice: Period::from_secs(30),
             close_timeout: Period::from_secs(5),
             unsubscribe_delay: Period::from_secs(2),
             broker_timeout: Period::from_secs(2),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidewire_runtime::worker::Worker;
 use tidewire_wire::ws::message::Limits;
 use tokio::runtime::Handle;
@@ -13,23 +14,27 @@ use tokio::task::AbortHandle;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::{RedisBroker, RedisSettings};
 use crate::broker::url::BrokerUrl;
-use crate::broker::{Broker, BrokerState};
+use crate::broker::{Broker, BrokerState, Events, Full, Room};
 use crate::config::HubConfig;
+use crate::control::{Control, ControlInbox, TELLER};
 use crate::delivery;
 use crate::interest::{Delivery, Interests};
 use crate::link::Link;
 use crate::liveness::Deadlines;
 use crate::metrics::{BrokerMetrics, HubMetrics, LinkMetrics};
-use crate::publication::NodeId;
+use crate::publication::{Kind, NodeId, Origin, Publication};
 use crate::queue::{self, Receiver};
 use crate::shard::{Paused, Shard};
 use crate::striped::lock;
+use crate::topic::Topic;
 
 /// The hub of one node.
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
     /// What each worker's shard receives, until the shard takes it.
     inboxes: Mutex<Vec<Option<Receiver<Delivery>>>>,
+    control: Arc<Control>,
+    control_inbox: Mutex<Option<ControlInbox>>,
     metrics: Vec<Arc<HubMetrics>>,
     broker_metrics: Arc<BrokerMetrics>,
     sweep: AbortHandle,
@@ -67,8 +72,11 @@ impl Hub {
             (0..workers).map(|_| queue::queue(config.worker_queue.0 as usize)).unzip();
         let interests = Arc::new(Interests::new(senders));
         let broker_metrics = Arc::new(BrokerMetrics::default());
+        let (control, control_inbox) = Control::new(node, Arc::clone(&interests));
+        let control = Arc::new(control);
+        let events: Arc<dyn Events> = control.clone();
         let broker: Arc<dyn Broker> = match &config.broker {
-            BrokerUrl::Memory => Arc::new(memory.join(interests.clone())),
+            BrokerUrl::Memory => Arc::new(memory.join(events)),
             BrokerUrl::Redis(url) => {
                 let settings = RedisSettings {
                     url: url.clone(),
@@ -79,9 +87,11 @@ impl Hub {
                     payload_bytes_max: config.queue.0 as usize,
                 };
                 let metrics = Arc::clone(&broker_metrics);
-                Arc::new(RedisBroker::start(settings, interests.clone(), metrics, runtime))
+                Arc::new(RedisBroker::start(settings, events, metrics, runtime))
             }
         };
+        // Its queue is empty, so there is room for it.
+        let _ = broker.subscribe(&Topic::control());
         let link = Arc::new(Link::new(broker, interests, config.unsubscribe_delay.0));
         let sweep = runtime.spawn(Arc::clone(&link).sweep()).abort_handle();
         let shared = Shared {
@@ -99,6 +109,8 @@ impl Hub {
         Arc::new(Self {
             shared: Arc::new(shared),
             inboxes: Mutex::new(inboxes.into_iter().map(Some).collect()),
+            control,
+            control_inbox: Mutex::new(Some(control_inbox)),
             metrics: (0..workers).map(|_| Arc::default()).collect(),
             broker_metrics,
             sweep,
@@ -118,6 +130,23 @@ impl Hub {
         tokio::task::spawn_local(delivery::run(Rc::clone(&shard), inbox));
         tokio::task::spawn_local(Paused::run(Rc::downgrade(&shard)));
         shard
+    }
+
+    /// What other nodes tell this one, and how far it gets what this one tells. Given once.
+    pub fn control(&self) -> Option<ControlInbox> {
+        lock(&self.control_inbox).take()
+    }
+
+    /// Tells the control planes of all nodes.
+    pub fn tell(&self, what: Bytes) -> Result<Room, Full> {
+        let origin = Origin { node: self.shared.node, client: TELLER };
+        let publication = Publication { kind: Kind::Binary, origin, payload: what };
+        self.shared.link.publish(&Topic::control(), publication)
+    }
+
+    /// What the control plane missed, as it did not keep up.
+    pub fn control_missed(&self) -> u64 {
+        self.control.missed()
     }
 
     pub fn node_name(&self) -> &str {

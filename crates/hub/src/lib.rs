@@ -20,6 +20,7 @@ mod client;
 mod client_task;
 pub mod close;
 pub mod config;
+pub mod control;
 mod delivery;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -31,6 +32,8 @@ mod liveness;
 pub mod metrics;
 mod notice;
 mod outbox;
+pub mod pass;
+pub mod permission;
 pub mod protocol;
 pub mod publication;
 mod queue;

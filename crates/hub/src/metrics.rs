@@ -30,9 +30,19 @@ pub struct HubMetrics {
     pub publish_refused: Counter,
     /// Messages of clients that did not, or may not have, come further than this node.
     pub publish_undelivered: Counter,
+    /// Topics that clients asked for and may not subscribe to, messages that they may not publish.
+    pub denied: [Counter; 2],
+    /// Newer tokens that were taken, and that were not.
+    pub renewals: [Counter; 2],
     /// Panics that ended one client or one turn of deliveries, and nothing else.
     pub panics: Counter,
 }
+
+/// What [`HubMetrics::denied`] counts, by index.
+pub const DENIED: [&str; 2] = ["subscribe", "publish"];
+
+/// What [`HubMetrics::renewals`] counts, by index.
+pub const RENEWALS: [&str; 2] = ["renewed", "refused"];
 
 /// What a node's link counts. Several threads add to these, but rarely.
 #[derive(Debug, Default)]

@@ -1,4 +1,5 @@
-//! What a client is told when its messages do not reach other nodes, and when.
+//! What a client is told besides messages, and when: that what it says does not reach other nodes,
+//! that it may not say it, that its time is over.
 //!
 //! ```text
 //!   Well ──broker away, client hears of it──> Told ──broker back──> Well
@@ -13,6 +14,14 @@ pub enum Notice<'a> {
     Degraded { why: &'a str, undelivered: u32 },
     /// They do again.
     Restored { undelivered: u32 },
+    /// It may not publish to its topic; so many messages were dropped.
+    Denied { undelivered: u32 },
+    /// Its credential ends in so many seconds.
+    Expiring { seconds: u64, expires: u64 },
+    /// A newer credential is taken; this is the end of it.
+    Renewed { expires: Option<u64> },
+    /// A newer credential is not taken.
+    RenewalRefused { why: &'a str, expires: Option<u64> },
 }
 
 impl Notice<'_> {
@@ -20,13 +29,37 @@ impl Notice<'_> {
         match self {
             Self::Degraded { .. } => "degraded",
             Self::Restored { .. } => "restored",
+            Self::Denied { .. } => "denied",
+            Self::Expiring { .. } => "expiring",
+            Self::Renewed { .. } => "renewed",
+            Self::RenewalRefused { .. } => "renewal_refused",
         }
     }
 
-    /// How many of the client's messages did not, or may not have, reached other nodes so far.
-    pub fn undelivered(&self) -> u32 {
+    /// How many of the client's messages did not, or may not have, reached others so far.
+    pub fn undelivered(&self) -> Option<u32> {
         match self {
-            Self::Degraded { undelivered, .. } | Self::Restored { undelivered } => *undelivered,
+            Self::Degraded { undelivered, .. }
+            | Self::Restored { undelivered }
+            | Self::Denied { undelivered } => Some(*undelivered),
+            Self::Expiring { .. } | Self::Renewed { .. } | Self::RenewalRefused { .. } => None,
+        }
+    }
+
+    /// How many seconds are left.
+    pub fn seconds(&self) -> Option<u64> {
+        match self {
+            Self::Expiring { seconds, .. } => Some(*seconds),
+            _ => None,
+        }
+    }
+
+    /// When the client's credential ends, in seconds since 1970.
+    pub fn expires(&self) -> Option<u64> {
+        match self {
+            Self::Expiring { expires, .. } => Some(*expires),
+            Self::Renewed { expires } | Self::RenewalRefused { expires, .. } => *expires,
+            Self::Degraded { .. } | Self::Restored { .. } | Self::Denied { .. } => None,
         }
     }
 
@@ -44,6 +77,16 @@ impl Notice<'_> {
                  some of theirs may have been missed"
             )
             .into(),
+            Self::Denied { .. } => {
+                "you may not publish to this topic; what you say is dropped".into()
+            }
+            Self::Expiring { seconds, .. } => {
+                format!("your token expires in {seconds} s; send a newer one").into()
+            }
+            Self::Renewed { .. } => "your newer token is taken".into(),
+            Self::RenewalRefused { why, .. } => {
+                format!("your newer token is not taken: {why}").into()
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::permission::TopicPattern;
 use crate::template::{Template, TemplateError};
 use crate::topic::{Topic, TopicError};
 
@@ -27,6 +28,15 @@ pub struct TopicRoute {
     /// Whether a sender gets its own message too.
     #[serde(default = "yes")]
     pub to_sender: bool,
+    /// The topics that a client may subscribe to: `"public"`, `"chat:*"`, or `"chat:{sub}:*"` with
+    /// claims of its identity in braces. One whose topic is none of these is answered 403. Without
+    /// it, every topic of the route may be subscribed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribe: Option<Vec<TopicPattern>>,
+    /// The topics that a client may publish to, in the same way. What it says on another one is
+    /// dropped, and it is told. `[]` lets nobody say anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Vec<TopicPattern>>,
 }
 
 impl TopicRoute {
@@ -41,6 +51,14 @@ impl TopicRoute {
             .map_err(|missing| TopicError::Missing(missing.to_owned()))?;
         let name = String::from_utf8(name).expect("a template of text, filled with text, is text");
         Topic::new(&name)
+    }
+}
+
+impl TopicRoute {
+    /// The claims that `subscribe` and `publish` name.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        let patterns = self.subscribe.iter().chain(&self.publish).flatten();
+        patterns.flat_map(TopicPattern::claims)
     }
 }
 

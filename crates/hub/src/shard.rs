@@ -27,6 +27,7 @@ use crate::config::Away;
 use crate::hub::Shared;
 use crate::metrics::HubMetrics;
 use crate::notice::Notice;
+use crate::pass::{Applicant, NOTHING_TO_RENEW, Pass};
 use crate::protocol::Protocol;
 use crate::publication::{ClientId, Kind, Origin, Publication};
 use crate::route::TopicRoute;
@@ -69,10 +70,9 @@ impl Shard {
         self: &Rc<Self>,
         topic: Topic,
         route: Arc<TopicRoute>,
-        offered_subprotocols: &[&str],
+        applicant: Applicant<'_>,
     ) -> Result<Admission, Refusal> {
-        let protocol = Protocol::choose(offered_subprotocols);
-        let membership = self.enter(topic, route, protocol)?;
+        let membership = self.enter(topic, route, applicant)?;
         let subscribers = &membership.client.subscribers;
         if !subscribers.stands.get() {
             let confirmed = self.until_confirmed(subscribers);
@@ -98,11 +98,16 @@ impl Shard {
         self: &Rc<Self>,
         topic: Topic,
         route: Arc<TopicRoute>,
-        protocol: Protocol,
+        applicant: Applicant<'_>,
     ) -> Result<Membership, Refusal> {
         if self.worker.is_draining() {
             return Err(Refusal::Draining);
         }
+        let Applicant { subprotocols, live, renewal } = applicant;
+        let protocol = Protocol::choose(subprotocols);
+        let pass = Pass::issue(&route, &topic, live, renewal)
+            .inspect_err(|_| self.metrics.denied[DENIED_SUBSCRIBE].add(1))?;
+        let expires = pass.as_ref().and_then(|pass| pass.expires());
         let subscribers = self.subscribers(topic)?;
         let client = {
             let mut clients = self.clients.borrow_mut();
@@ -110,7 +115,7 @@ impl Shard {
             let generation = self.generation.get().wrapping_add(1);
             self.generation.set(generation);
             let id = ClientId::new(self.worker.index(), place.key(), generation);
-            let client = Rc::new(Client::new(id, protocol, route, subscribers));
+            let client = Rc::new(Client::new(id, protocol, route, subscribers, pass));
             place.insert(Rc::clone(&client));
             client
         };
@@ -118,7 +123,8 @@ impl Shard {
         self.metrics.clients.add(1);
         trace!(client = ?client.id, topic = %client.subscribers.topic, "subscribed");
         let mut hello = BytesMut::new();
-        protocol.encode_hello(&self.shared.node_name, &client.subscribers.topic, &mut hello);
+        let topic = &client.subscribers.topic;
+        protocol.encode_hello(&self.shared.node_name, topic, expires, &mut hello);
         self.send(&client, hello);
         if let Some(why) = &*self.away.borrow() {
             self.tell_away(&client, why);
@@ -169,6 +175,10 @@ impl Shard {
     /// Publishes what a client said. When room gets scarce the client should not be read from.
     pub(crate) fn publish(&self, client: &Rc<Client>, kind: Kind, message: Bytes) -> Room {
         let topic = &client.subscribers.topic;
+        if let Some(pass) = client.pass.as_deref().filter(|pass| !pass.may_publish()) {
+            self.deny(client, pass);
+            return Room::Ample;
+        }
         let payload = match (&client.route.reply, kind) {
             (Some(reply), Kind::Text) => reply.expand(&message, &self.shared.node_name, topic),
             _ => message,
@@ -187,6 +197,37 @@ impl Shard {
                 self.tell_undelivered(client, &full.to_string());
                 Room::Scarce
             }
+        }
+    }
+
+    fn deny(&self, client: &Client, pass: &Pass) {
+        self.metrics.denied[DENIED_PUBLISH].add(1);
+        if let Some(undelivered) = pass.note_denied(self.worker.now()) {
+            self.notify(client, &Notice::Denied { undelivered });
+        }
+    }
+
+    /// A client has sent a newer token.
+    pub(crate) fn renew(&self, client: &Client, text: &[u8]) {
+        let (topic, now) = (&client.subscribers.topic, self.worker.now());
+        let renewed = match client.pass.as_deref() {
+            Some(pass) => pass.renew(text, now, &client.route, topic),
+            None => Err(NOTHING_TO_RENEW.to_owned()),
+        };
+        self.metrics.renewals[usize::from(renewed.is_err())].add(1);
+        match renewed {
+            Ok(expires) => self.notify(client, &Notice::Renewed { expires }),
+            Err(why) => {
+                let expires = client.pass.as_ref().and_then(|pass| pass.expires());
+                self.notify(client, &Notice::RenewalRefused { why: &why, expires });
+            }
+        }
+    }
+
+    /// The identity of a client ends soon.
+    pub(crate) fn tell_expiring(&self, client: &Client, seconds: u64, expires: u64) {
+        if client.protocol.has_notices() {
+            self.notify(client, &Notice::Expiring { seconds, expires });
         }
     }
 
@@ -334,5 +375,9 @@ impl Paused {
         }
     }
 }
+
+/// Indexes of `metrics::DENIED`.
+const DENIED_SUBSCRIBE: usize = 0;
+const DENIED_PUBLISH: usize = 1;
 
 const PAUSE: Duration = Duration::from_millis(5);

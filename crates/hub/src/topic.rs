@@ -39,6 +39,15 @@ impl Topic {
         }
     }
 
+    /// The topic on which nodes talk to each other. Its control character keeps clients out.
+    pub(crate) fn control() -> Self {
+        Self(CONTROL.into())
+    }
+
+    pub(crate) fn is_control(name: &str) -> bool {
+        name == CONTROL
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -70,6 +79,8 @@ impl fmt::Debug for Topic {
     }
 }
 
+const CONTROL: &str = "\u{1}control";
+
 /// The longest name of a topic.
 pub const TOPIC_BYTES_MAX: usize = 255;
 
@@ -91,5 +102,6 @@ mod tests {
         check("a\r\nSUBSCRIBE b", Err(TopicError::Control('\r')));
         check("a\0", Err(TopicError::Control('\0')));
         check("a\u{85}", Err(TopicError::Control('\u{85}')));
+        check(Topic::control().as_str(), Err(TopicError::Control('\u{1}')));
     }
 }

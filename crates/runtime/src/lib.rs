@@ -16,5 +16,6 @@ pub mod mailbox;
 pub mod metrics;
 pub mod pump;
 pub mod socket;
+pub mod tls;
 pub mod units;
 pub mod worker;

@@ -56,8 +56,18 @@ impl Pump {
         matches!(self.flow, Flow::Ending | Flow::Ended)
     }
 
-    /// Whether the sink has not taken all that was read.
-    pub fn is_backed_up(&self) -> bool {
+    /// Whether what the source says is dropped.
+    pub fn is_cut(&self) -> bool {
+        self.flow == Flow::Discarding
+    }
+
+    /// Whether `sink` has not taken all that was read, or not sent all that it has taken.
+    pub fn is_backed_up(&self, sink: &Socket) -> bool {
+        !self.backlog.is_empty() || sink.has_unsent()
+    }
+
+    /// Whether the sink has not taken all that was read: it does not end where that ends.
+    pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
 
@@ -65,7 +75,8 @@ impl Pump {
     /// is written (ready). The sink is not shut down: whoever owns both knows whether it is closed
     /// in the same breath, which saves the call.
     /// `observe` sees every byte once, in order, before it is written, and says how many of them
-    /// are; fewer than there are cut this direction off for good.
+    /// are; fewer than there are cut this direction off for good. It goes on to see what is
+    /// dropped then, and what it says does not matter any more.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -87,7 +98,7 @@ impl Pump {
 
     /// Sends `frame` as the last thing that the sink gets, and drops what the source still says.
     /// The caller sees to it that the bytes so far end with a whole frame.
-    pub fn finish_with(&mut self, sink: &Socket, frame: &[u8]) -> io::Result<()> {
+    pub fn finish_with(&mut self, sink: &mut Socket, frame: &[u8]) -> io::Result<()> {
         debug_assert!(self.backlog.is_empty(), "a last frame follows whole frames");
         let written = match sink.try_write(frame) {
             Ok(written) => written,
@@ -108,7 +119,7 @@ impl Pump {
             let written = ready!(sink.poll_write(cx, self.backlog.bytes()));
             self.backlog.consume(written.map_err(PumpError::Sink)?);
         }
-        Poll::Ready(Ok(()))
+        sink.poll_flush(cx).map_err(PumpError::Sink)
     }
 
     /// One read, and the write of what it gave.
@@ -126,10 +137,10 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             self.bytes += length as u64;
+            let passing = observe(&scratch[..length]);
             if self.flow == Flow::Discarding {
                 return Poll::Ready(Ok(()));
             }
-            let passing = observe(&scratch[..length]);
             if passing < length {
                 self.flow = Flow::Discarding;
             }

@@ -1,7 +1,10 @@
-//! A connected stream socket, in the three ways that the data paths use one.
+//! A connected stream socket, plain or under TLS, in the three ways that the data paths use one.
 //!
 //! Reads are `poll_read` into a borrowed buffer: readiness followed by `try_read` would pay an
 //! extra `EAGAIN` for every message, because only `poll_read` clears readiness on a short read.
+//!
+//! Under TLS a write may be taken whole and yet not be sent whole: its records cannot be given
+//! back. So every writer flushes before it rests, and nothing more is taken meanwhile.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -12,22 +15,59 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::tls::config::TlsConfig;
+use crate::tls::error::TlsError;
+use crate::tls::{self, Secured, TlsStream};
+
 /// A connected stream socket that belongs to one worker.
 #[derive(Debug)]
 pub struct Socket {
-    stream: TcpStream,
+    stream: Stream,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Tls(TlsStream),
+}
+
+/// A TLS handshake that came to nothing.
+#[derive(Debug)]
+pub struct Refused {
+    pub error: TlsError,
+    /// The plain connection. The client has been told; what it sent may be unread, so a close at
+    /// once could take that from it.
+    pub socket: Socket,
 }
 
 impl Socket {
     pub fn from_tcp(stream: TcpStream) -> Self {
-        Self { stream }
+        Self { stream: Stream::Tcp(stream) }
     }
 
     /// Connects to `address`, without delay for small writes.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream })
+        Ok(Self::from_tcp(stream))
+    }
+
+    /// Does a TLS handshake as server. It has no deadline of its own.
+    pub async fn accept_tls(self, config: &TlsConfig) -> Result<(Self, Secured), Refused> {
+        match self.stream {
+            Stream::Tcp(tcp) => match tls::accept(tcp, config).await {
+                Ok((stream, secured)) => Ok((Self { stream: Stream::Tls(stream) }, secured)),
+                Err((error, tcp)) => Err(Refused { error, socket: Self::from_tcp(tcp) }),
+            },
+            Stream::Tls(_) => Err(Refused {
+                error: TlsError::Io(io::ErrorKind::Unsupported.into()),
+                socket: self,
+            }),
+        }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
     }
 
     /// Reads what is there, at most `buffer.len()` bytes; 0 is the peer's end of stream.
@@ -36,14 +76,22 @@ impl Socket {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let mut read = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
-        Poll::Ready(Ok(read.filled().len()))
+        match &mut self.stream {
+            Stream::Tcp(tcp) => {
+                let mut read = ReadBuf::new(buffer);
+                ready!(Pin::new(tcp).poll_read(cx, &mut read))?;
+                Poll::Ready(Ok(read.filled().len()))
+            }
+            Stream::Tls(tls) => tls.poll_read(cx, buffer),
+        }
     }
 
-    /// Writes what the kernel takes; pending registers the task for the rest.
+    /// Writes what is taken; pending registers the task for the rest. Flush before resting.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match &mut self.stream {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Stream::Tls(tls) => tls.poll_write_vectored(cx, &[IoSlice::new(bytes)]),
+        }
     }
 
     /// As [`Socket::poll_write`], from several places in one call.
@@ -52,41 +100,90 @@ impl Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        match &mut self.stream {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Stream::Tls(tls) => tls.poll_write_vectored(cx, slices),
+        }
     }
 
-    /// Writes what the kernel takes now, from any task of the thread. `WouldBlock` when nothing.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.try_write(bytes)
+    /// Writes what is taken now, from any task of the thread. `WouldBlock` when nothing is. What
+    /// is unsent then must be flushed by a task that can wait.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.stream {
+            Stream::Tcp(tcp) => tcp.try_write(bytes),
+            Stream::Tls(tls) => tls.try_write_vectored(&[IoSlice::new(bytes)]),
+        }
     }
 
     /// As [`Socket::try_write`], from several places in one call.
-    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.try_write_vectored(slices)
+    pub fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.stream {
+            Stream::Tcp(tcp) => tcp.try_write_vectored(slices),
+            Stream::Tls(tls) => tls.try_write_vectored(slices),
+        }
     }
 
     /// Ready when a write would be taken; pending registers the task.
-    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_write_ready(cx)
+    pub fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(tcp) => tcp.poll_write_ready(cx),
+            Stream::Tls(tls) => tls.poll_write_ready(cx),
+        }
     }
 
-    /// Ends our direction (FIN); the other one stays open.
+    /// Ready when the kernel has all that was taken; pending registers the task.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(_) => Poll::Ready(Ok(())),
+            Stream::Tls(tls) => tls.poll_flush(cx),
+        }
+    }
+
+    /// Whether the kernel has not got all that was taken.
+    pub fn has_unsent(&self) -> bool {
+        self.unsent_bytes() > 0
+    }
+
+    /// How much the kernel has not got of what was taken.
+    pub fn unsent_bytes(&self) -> usize {
+        match &self.stream {
+            Stream::Tcp(_) => 0,
+            Stream::Tls(tls) => tls.unsent_bytes(),
+        }
+    }
+
+    /// Ends our direction (FIN), under TLS behind a close_notify and what is unsent; the other one
+    /// stays open. What cannot be sent now goes with the flush.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        // `poll_shutdown` of a TCP stream is one call that never waits.
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match Pin::new(&mut self.stream).poll_shutdown(&mut cx) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Ok(()),
+        match &mut self.stream {
+            Stream::Tcp(tcp) => tls::shutdown(tcp),
+            Stream::Tls(tls) => tls.shutdown_write(),
+        }
+    }
+
+    /// Whether the peer's end of stream came without the close_notify that TLS wants: somebody may
+    /// have cut off what the peer said.
+    pub fn is_truncated(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(_) => false,
+            Stream::Tls(tls) => tls.is_truncated(),
         }
     }
 
     /// Makes the drop of this socket a reset (RST), so that the peer cannot take it for an end.
-    pub fn reset_on_drop(&self) {
-        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    pub fn reset_on_drop(&mut self) {
+        let tcp = match &mut self.stream {
+            Stream::Tcp(tcp) => &*tcp,
+            Stream::Tls(tls) => tls.silence(),
+        };
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 
-    /// Takes the socket off this thread's runtime, to be adopted by another worker.
+    /// Takes a plain socket off this thread's runtime, to be adopted by another worker.
     pub fn into_std(self) -> io::Result<std::net::TcpStream> {
-        self.stream.into_std()
+        match self.stream {
+            Stream::Tcp(tcp) => tcp.into_std(),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! All of it blocks, so that a test reads from top to bottom. Every wait is for an event and has a
 //! deadline; every child is stopped by its handle when the test drops it.
 
+pub mod acme;
 pub mod article;
 pub mod backend;
 pub mod browser;

@@ -140,11 +140,17 @@ impl Tidewire {
         until("it is ready", || (self.readiness().status == 200).then_some(()));
     }
 
+    /// All metrics, as they are scraped.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        get(self.admin, "/metrics").expect(200).text()
+    }
+
     /// The sum of a metric over those of its lines that have all of `labels`, such as
     /// `server="a"`.
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = get(self.admin, "/metrics").expect(200).text();
+        let text = self.metrics();
         let value = |line: &str| {
             let (series, value) = line.rsplit_once(' ')?;
             let (found, with) = series.split_once('{').unwrap_or((series, ""));

@@ -22,7 +22,7 @@ pub struct Key {
 
 #[derive(Debug)]
 enum Verifier {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -67,7 +67,7 @@ impl Key {
         let verifiers: Vec<_> = all
             .into_iter()
             .filter(fits)
-            .map(|one| (one, Verifier::Secret(hmac::Key::new(hash(one), secret))))
+            .map(|one| (one, Verifier::Secret(Box::new(hmac::Key::new(hash(one), secret)))))
             .collect();
         some(verifiers, &all)
     }

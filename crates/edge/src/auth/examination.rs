@@ -45,8 +45,8 @@ pub struct Examination<'r> {
 /// What an authority says of a client whom it knows.
 struct Vouched {
     identity: Arc<Identity>,
-    /// Where the credential is that has to be taken out.
-    found: Option<Found>,
+    /// Where the credentials are that have to be taken out.
+    found: Vec<Found>,
     /// For servers.
     headers: HeaderMap,
 }
@@ -99,7 +99,8 @@ impl<'r> Examination<'r> {
 
     /// The credentials that have been looked at and are not for servers.
     pub fn into_found(self) -> Vec<Found> {
-        self.results.into_iter().filter_map(|(_, result)| result.ok()?.found).collect()
+        let vouched = self.results.into_iter().filter_map(|(_, result)| result.ok());
+        vouched.flat_map(|vouched| vouched.found).collect()
     }
 
     fn grant(&self, vouching: &[usize]) -> Option<Grant> {
@@ -154,7 +155,7 @@ impl<'r> Examination<'r> {
         describe(authority, &accepted.identity, &mut headers);
         Ok(Vouched {
             identity: Arc::new(accepted.identity),
-            found: (!accepted.is_passed_on).then_some(accepted.found),
+            found: if accepted.is_passed_on { Vec::new() } else { vec![accepted.found] },
             headers,
         })
     }
@@ -181,7 +182,8 @@ impl<'r> Examination<'r> {
                 let mut headers = allowed.headers.clone();
                 describe(authority, &allowed.identity, &mut headers);
                 let identity = Arc::new(allowed.identity.clone());
-                Ok(Vouched { identity, found: None, headers })
+                let removed = asked.forward.removed().iter().cloned();
+                Ok(Vouched { identity, found: removed.map(Found::Header).collect(), headers })
             }
             Said::Denied(answer) => {
                 let kind = match answer.status {

@@ -1,6 +1,7 @@
 //! The protocols that clients speak: how a publication looks on the wire, and what else they hear.
 //!
-//! What clients send is the message itself, in every protocol. To add one: a file beside these, a
+//! What clients send is the message itself, in every protocol; one with notices has a text for the
+//! hub, too (`pass`). To add one: a file beside these, a
 //! variant of [`Protocol`], its place in [`Protocol::ALL`], and an arm in each method.
 
 mod raw;
@@ -61,10 +62,16 @@ impl Protocol {
     }
 
     /// Appends what a client hears before anything else.
-    pub(crate) fn encode_hello(self, node: &str, topic: &Topic, out: &mut BytesMut) {
+    pub(crate) fn encode_hello(
+        self,
+        node: &str,
+        topic: &Topic,
+        expires: Option<u64>,
+        out: &mut BytesMut,
+    ) {
         match self {
             Self::Raw => {}
-            Self::V1 => v1::encode_hello(node, topic, out),
+            Self::V1 => v1::encode_hello(node, topic, expires, out),
         }
     }
 
@@ -168,8 +175,13 @@ mod tests {
     #[test]
     fn v1_says_hello_with_node_and_topic() {
         let mut out = BytesMut::new();
-        Protocol::V1.encode_hello("server\"1", &Topic::new("echo").unwrap(), &mut out);
-        let hello = json!({ "type": "hello", "node": "server\"1", "topic": "echo" });
+        let topic = Topic::new("echo").unwrap();
+        Protocol::V1.encode_hello("server\"1", &topic, None, &mut out);
+        let mut hello = json!({ "type": "hello", "node": "server\"1", "topic": "echo" });
+        assert_eq!(json_of(&out), hello);
+        out.clear();
+        Protocol::V1.encode_hello("server\"1", &topic, Some(17), &mut out);
+        hello["expires"] = json!(17);
         assert_eq!(json_of(&out), hello);
     }
 
@@ -181,6 +193,11 @@ mod tests {
         let told = json_of(&out);
         assert_eq!((&told["type"], &told["event"]), (&json!("notice"), &json!("restored")));
         assert_eq!(told["undelivered"], json!(3));
+        out.clear();
+        Protocol::V1.encode_notice(&Notice::Expiring { seconds: 30, expires: 17 }, &mut out);
+        let told = json_of(&out);
+        assert_eq!((&told["seconds"], &told["expires"]), (&json!(30), &json!(17)));
+        assert_eq!(told.get("undelivered"), None);
         out.clear();
         Protocol::Raw.encode_notice(&Notice::Degraded { why: "x", undelivered: 1 }, &mut out);
         assert_eq!(json_of(&out)["tidewire"], json!("degraded"));

@@ -33,5 +33,6 @@ pub(super) fn encode_notice(notice: &Notice<'_>, out: &mut BytesMut) {
 struct Text<'a> {
     tidewire: &'a str,
     detail: &'a str,
-    undelivered: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undelivered: Option<u32>,
 }

@@ -1,10 +1,13 @@
 //! `tidewire.v1`: every text from the server is a JSON object that says what it is.
 //!
 //! ```text
-//!   {"type":"hello","node":"server1","topic":"echo"}      first
+//!   {"type":"hello","node":"server1","topic":"echo"}      first; and "expires":1790000000
 //!   {"type":"message","data":"..."}                       and "own":true for the sender
 //!   {"type":"notice","event":"degraded","detail":"...","undelivered":0}
+//!   {"type":"notice","event":"expiring","detail":"...","seconds":30,"expires":1790000000}
 //! ```
+//!
+//! A client's text is a message, but for one: `{"tidewire":"renew","token":"..."}` is for the hub.
 //!
 //! Binary messages of the topic stay binary frames.
 
@@ -36,13 +39,15 @@ pub(super) fn encode_own(publication: &Publication, out: &mut BytesMut) -> OwnFr
     }
 }
 
-pub(super) fn encode_hello(node: &str, topic: &Topic, out: &mut BytesMut) {
-    encode_text(&Text::Hello { node, topic: topic.as_str() }, out);
+pub(super) fn encode_hello(node: &str, topic: &Topic, expires: Option<u64>, out: &mut BytesMut) {
+    encode_text(&Text::Hello { node, topic: topic.as_str(), expires }, out);
 }
 
 pub(super) fn encode_notice(notice: &Notice<'_>, out: &mut BytesMut) {
     let (event, detail) = (notice.event(), &notice.detail());
-    encode_text(&Text::Notice { event, detail, undelivered: notice.undelivered() }, out);
+    let (undelivered, seconds) = (notice.undelivered(), notice.seconds());
+    let expires = notice.expires();
+    encode_text(&Text::Notice { event, detail, undelivered, seconds, expires }, out);
 }
 
 #[derive(Serialize)]
@@ -51,6 +56,8 @@ enum Text<'a> {
     Hello {
         node: &'a str,
         topic: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<u64>,
     },
     Message {
         data: &'a str,
@@ -60,7 +67,12 @@ enum Text<'a> {
     Notice {
         event: &'a str,
         detail: &'a str,
-        undelivered: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        undelivered: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<u64>,
     },
 }
 

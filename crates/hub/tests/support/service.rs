@@ -13,6 +13,7 @@ use tidewire_hub::broker::memory::MemoryBroker;
 use tidewire_hub::close::ClientEnd;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::hub::Hub;
+use tidewire_hub::pass::Applicant;
 use tidewire_hub::route::TopicRoute;
 use tidewire_hub::shard::Shard;
 use tidewire_hub::topic::Topic;
@@ -161,7 +162,10 @@ async fn handshake(
     let (route, topic) =
         routes.iter().find_map(|(prefix, route)| Some((route, path.strip_prefix(prefix)?)))?;
     let topic = route.topic(|name| (name == "topic").then_some(topic)).unwrap();
-    let admission = shard.admit(topic, route.clone(), &offered).await.ok()?;
+    let admission = shard
+        .admit(topic, route.clone(), Applicant { subprotocols: &offered, ..Applicant::default() })
+        .await
+        .ok()?;
     let mut answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n",

@@ -31,6 +31,10 @@ impl CloseCode {
     pub const SERVICE_RESTART: CloseCode = CloseCode(1012);
     pub const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
     pub const BAD_GATEWAY: CloseCode = CloseCode(1014);
+    /// IANA's registry, after 401: credentials are missing, or do not hold any more.
+    pub const UNAUTHORIZED: CloseCode = CloseCode(3000);
+    /// IANA's registry, after 403: the client may not be here.
+    pub const FORBIDDEN: CloseCode = CloseCode(3003);
 
     pub const fn new(code: u16) -> CloseCode {
         CloseCode(code)

@@ -1,0 +1,102 @@
+//! Why a TLS connection failed, and whose doing it was.
+
+use std::io;
+
+use rustls::{AlertDescription, Error};
+
+/// Why a handshake, or an open TLS connection, came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The client's: `http://` or `ws://` where it should be `https://` or `wss://`.
+    #[error("plain HTTP came, where TLS is spoken")]
+    PlainHttp,
+    /// The client's, who speaks something else.
+    #[error("what came is not TLS")]
+    NotTls,
+    /// Between both: no version, cipher suite or key exchange that client and listener share.
+    #[error("nothing in common: {0}")]
+    NothingShared(Error),
+    /// Between both: there is no certificate for the name that the client asks for.
+    #[error("no certificate for {0:?}, the name that the client asks for")]
+    NoCertificate(Box<str>),
+    /// Between both: none of the protocols that the client offers by ALPN is spoken here.
+    #[error("none of the protocols that the client offers by ALPN is spoken here")]
+    NoProtocol,
+    /// The client's: it showed no certificate, or one that is not accepted.
+    #[error("the client's certificate: {0}")]
+    ClientCertificate(Error),
+    /// The client's decision, such as that it does not trust our certificate.
+    #[error("the client gave up: {0:?}")]
+    Alert(AlertDescription),
+    /// The client's: it broke the protocol, or what it sent was changed on its way.
+    #[error("{0}")]
+    Violation(Error),
+    /// The client's: it sends what would have to be kept and never gets whole.
+    #[error("a handshake message of more than {0} bytes")]
+    TooBig(usize),
+    /// The client's: it went away.
+    #[error("the client ended the connection before the handshake was over")]
+    Eof,
+    /// The network's, or whoever reset the connection.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Ours.
+    #[error("{0}")]
+    Internal(Error),
+}
+
+impl TlsError {
+    pub(super) fn new(error: Error) -> Self {
+        match error {
+            Error::PeerIncompatible(_) => Self::NothingShared(error),
+            Error::NoApplicationProtocol => Self::NoProtocol,
+            Error::NoCertificatesPresented
+            | Error::InvalidCertificate(_)
+            | Error::InvalidCertRevocationList(_) => Self::ClientCertificate(error),
+            Error::AlertReceived(alert) => Self::Alert(alert),
+            Error::InvalidMessage(_)
+            | Error::PeerMisbehaved(_)
+            | Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. }
+            | Error::PeerSentOversizedRecord
+            | Error::DecryptError => Self::Violation(error),
+            _ => Self::Internal(error),
+        }
+    }
+
+    /// One word for logs and metrics, out of a closed set.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::PlainHttp => "plain-http",
+            Self::NotTls => "not-tls",
+            Self::NothingShared(_) => "nothing-shared",
+            Self::NoCertificate(_) => "no-certificate",
+            Self::NoProtocol => "no-protocol",
+            Self::ClientCertificate(_) => "client-certificate",
+            Self::Alert(_) => "alert",
+            Self::Violation(_) => "violation",
+            Self::TooBig(_) => "too-big",
+            Self::Eof => "eof",
+            Self::Io(_) => "io",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// Whether it is our doing, and so for an operator to look at.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Internal(_))
+    }
+}
+
+impl From<TlsError> for io::Error {
+    /// As what a data path sees of it: a broken connection, of one kind or the other.
+    fn from(error: TlsError) -> Self {
+        let kind = match &error {
+            TlsError::Io(error) => error.kind(),
+            TlsError::Alert(_) => io::ErrorKind::ConnectionAborted,
+            TlsError::Eof => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
