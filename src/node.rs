@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tidewire_auth::method::Method;
+use tidewire_auth::revocation::Revocations;
 use tidewire_edge::auth::authority::{Asked, Authority, Check};
 use tidewire_edge::auth::headers::IdentityHeaders;
 use tidewire_edge::backend::Backend;
@@ -16,6 +18,7 @@ use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::route::{Route, Target};
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
 use tidewire_edge::static_files::StaticFiles;
+use tidewire_edge::tls::{self, Tls};
 use tidewire_hub::broker::BrokerState;
 use tidewire_hub::broker::memory::MemoryBroker;
 use tidewire_hub::hub::Hub;
@@ -32,6 +35,7 @@ use crate::endpoints::HubEndpoint;
 use crate::page;
 use crate::plan::auth::{AuthCheck, AuthPlan};
 use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
+use crate::revocations::Revoker;
 
 /// A running node.
 pub struct Node {
@@ -57,6 +61,9 @@ pub struct NodeView {
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
     pub acme_metrics: Arc<AcmeMetrics>,
+    /// How clients say who they are.
+    pub methods: Vec<Arc<Method>>,
+    pub revoker: Arc<Revoker>,
     is_draining: AtomicBool,
 }
 
@@ -79,8 +86,17 @@ impl Node {
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
         let acme = plan.acme.clone();
+        let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
+        let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
+        let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
+        let revoker = Revoker::start(
+            revocation,
+            Arc::clone(&edge.revocations),
+            hub.clone().zip(hub_config).as_ref(),
+            control,
+        )?;
         let edge_metrics: Vec<_> = (0..count)
             .map(|_| Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len())))
             .collect();
@@ -93,7 +109,8 @@ impl Node {
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
         let mut probes = health::watch::spawn(&edge.backends, control);
-        probes.extend(edge.authorities.iter().filter_map(|authority| authority.keep(control)));
+        probes.extend(kept);
+        probes.extend(tls::watch::spawn(&edge.tls, control));
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
         let view = Arc::new(NodeView {
@@ -103,6 +120,8 @@ impl Node {
             worker_metrics: workers.metrics().to_vec(),
             hub,
             acme_metrics,
+            methods,
+            revoker,
             is_draining: AtomicBool::new(false),
         });
         Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
@@ -120,6 +139,7 @@ impl Node {
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
         drop(self.acme);
+        self.view.revoker.stop();
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
         }
@@ -127,6 +147,11 @@ impl Node {
 }
 
 impl NodeView {
+    /// Has the files of TLS read again.
+    pub fn ask_for_reload(&self) {
+        self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
+    }
+
     /// Why clients should not be sent here now; empty when they should.
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -183,10 +208,12 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .collect();
     let authorities: Vec<_> =
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
+    let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
     let (listeners, https) = listeners.unzip();
     let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
+        tls,
         listeners,
         https,
         routes,
@@ -194,7 +221,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,
         timeouts: plan.timeouts,
-        revocations: Arc::default(),
+        revocations: Arc::new(Revocations::new(plan.revocation.max)),
         challenges: challenges.unwrap_or_default(),
         is_logging_requests: plan.log.requests,
     };
@@ -205,7 +232,7 @@ fn assemble_authority(auth: AuthPlan, backends: &[Arc<Backend>]) -> Authority {
     let check = match auth.check {
         AuthCheck::Method(method) => Check::Method(method),
         AuthCheck::Forward { forward, backend } => Check::Forward(Box::new(Asked {
-            forward,
+            forward: *forward,
             backend: Arc::clone(&backends[backend]),
             is_right: AtomicBool::new(true),
         })),

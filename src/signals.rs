@@ -10,6 +10,20 @@ pub struct Signals {
     terminate: tokio::signal::unix::Signal,
 }
 
+/// Has `reload` done at each SIGHUP. Until this is asked for, SIGHUP ends the process: a terminal
+/// that is closed says it, too.
+pub fn on_hangup(control: &Handle, reload: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    let _entered = control.enter();
+    let mut hangup = signal(SignalKind::hangup())?;
+    control.spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading certificates, keys and revocation lists again");
+            reload();
+        }
+    });
+    Ok(())
+}
+
 impl Signals {
     /// From now on these signals are ours to answer.
     pub fn listen(control: &Handle) -> std::io::Result<Self> {

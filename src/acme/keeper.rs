@@ -38,6 +38,8 @@ pub struct Keeper {
     /// What has been logged, so that it is not again until something else has.
     said: Said,
     begun: SystemTime,
+    /// The failure that this process has noted last, for which it waits in full.
+    noted: Option<Retry>,
 }
 
 /// What the log has heard last.
@@ -63,7 +65,7 @@ impl Keeper {
     pub fn new(authority: Authority, names: Names, install: Install) -> Self {
         let (chance, begun) = (fastrand::f64(), SystemTime::now());
         let said = Said::Nothing;
-        Self { authority, names, install, installed: None, chance, said, begun }
+        Self { authority, names, install, installed: None, chance, said, begun, noted: None }
     }
 
     /// Runs for as long as the node does.
@@ -141,7 +143,8 @@ impl Keeper {
     fn retry_at(&mut self) -> Result<Option<SystemTime>, StorageError> {
         let Some(retry) = self.authority.storage.retry(&self.names)? else { return Ok(None) };
         let mut next = retry.next();
-        if !retry.is_ordered && retry.failed() < self.begun {
+        let is_older = retry.failed() < self.begun && self.noted.as_ref() != Some(&retry);
+        if is_older && !retry.is_ordered {
             // Whoever has started us again may have mended what was wrong. One who does so without
             // end is still held back.
             next = next.min(retry.failed() + self.authority.config.retry.0);
@@ -174,7 +177,7 @@ impl Keeper {
 
     /// A certificate that is due as soon as it is issued (its authority dates it back, or our clock
     /// is wrong) must not be ordered again at once, and for ever.
-    fn hold_back(&self, issued: &Issued) -> Result<(), StorageError> {
+    fn hold_back(&mut self, issued: &Issued) -> Result<(), StorageError> {
         if self.due(issued) > SystemTime::now() {
             return Ok(());
         }
@@ -183,7 +186,7 @@ impl Keeper {
         self.note(1, None, error)
     }
 
-    fn failed(&self, error: OrderError) -> Result<(), StorageError> {
+    fn failed(&mut self, error: OrderError) -> Result<(), StorageError> {
         let ordered = match &error {
             OrderError::RateLimited { until, .. } => *until,
             _ => None,
@@ -198,7 +201,7 @@ impl Keeper {
     }
 
     fn note(
-        &self,
+        &mut self,
         failures: u32,
         ordered: Option<SystemTime>,
         error: String,
@@ -207,9 +210,11 @@ impl Keeper {
         let wait = backoff(failures, self.authority.config.retry.0, fastrand::f64());
         let next = ordered.unwrap_or(now + wait).max(now);
         let is_ordered = ordered.is_some();
-        let (failed, next) = (unix_seconds(now), unix_seconds(next));
+        let (failed, next) = (unix_seconds(now).saturating_sub(1), unix_seconds(next));
         let retry = Retry { failures, failed, next, is_ordered, error };
-        self.authority.storage.keep_retry(&self.names, &retry)
+        self.authority.storage.keep_retry(&self.names, &retry)?;
+        self.noted = Some(retry);
+        Ok(())
     }
 
     fn say_waiting(&mut self, retry: &Retry, next: SystemTime) {
@@ -261,7 +266,7 @@ fn in_days(time: SystemTime) -> String {
 }
 
 /// What other nodes have put into the storage is seen so late at most.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const LOOK_WHILE_LOCKED: Duration = Duration::from_secs(1);
 const LEAST_WAIT: Duration = Duration::from_millis(50);
 /// Beyond what any authority says.

@@ -16,8 +16,10 @@ use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 
+use super::tls;
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
+use crate::revocations::{Revoker, wall};
 
 #[derive(Debug)]
 pub struct Exposition {
@@ -30,9 +32,12 @@ impl Collector for Exposition {
         self.runtime(&mut out)?;
         self.routes(&mut out)?;
         self.ends(&mut out)?;
-        self.auths(&mut out)?;
+        self.vouching(&mut out)?;
+        tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
         self.orders(&mut out)?;
+        self.auths(&mut out)?;
+        self.revocations(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -134,7 +139,7 @@ impl Exposition {
         out.counter("edge_ends", "Ends of client connections, by who ended them and why", ends)
     }
 
-    fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
+    fn vouching(&self, out: &mut Out<'_>) -> fmt::Result {
         let results = self.nodes.iter().flat_map(|node| {
             let authorities = node.edge.authorities.iter().enumerate();
             authorities.flat_map(move |(index, authority)| {
@@ -225,6 +230,59 @@ impl Exposition {
             })
         });
         out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
+    }
+
+    /// Left out where nobody has to say who they are.
+    fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
+        let reports = || {
+            self.nodes.iter().flat_map(|node| {
+                let reports = node.methods.iter().filter_map(|method| method.report());
+                reports.map(|report| {
+                    let labels =
+                        vec![("node", node.name.clone()), ("auth", report.auth.to_string())];
+                    (labels, report)
+                })
+            })
+        };
+        if reports().next().is_none() {
+            return Ok(());
+        }
+        let keys = reports().map(|(labels, report)| (labels, report.keys as u64));
+        out.gauge("auth_keys", "Keys or users that clients are checked with", keys)?;
+        let fetched = || reports().filter_map(|(labels, it)| Some((labels, it.fetches?)));
+        let ages = fetched().filter_map(|(labels, it)| Some((labels, it.age?.as_secs())));
+        out.gauge("auth_jwks_age_seconds", "Time since the key set was fetched", ages)?;
+        let fetches = fetched().flat_map(|(labels, it)| {
+            [("ok", it.ok), ("failed", it.failed)].map(|(result, count)| {
+                let mut labels = labels.clone();
+                labels.push(("result", result.to_owned()));
+                (labels, count)
+            })
+        });
+        out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
+    }
+
+    fn revocations(&self, out: &mut Out<'_>) -> fmt::Result {
+        let per_node = |read: fn(&Revoker) -> u64| {
+            self.nodes
+                .iter()
+                .map(move |node| (vec![("node", node.name.clone())], read(&node.revoker)))
+        };
+        out.gauge(
+            "auth_revocations",
+            "Tokens and subjects that are revoked now",
+            per_node(|it| it.known.len(wall()) as u64),
+        )?;
+        out.counter(
+            "auth_revocations_refused",
+            "Revocations that there was no room for",
+            per_node(|it| it.counts.refused.load(Ordering::Relaxed)),
+        )?;
+        out.counter(
+            "auth_revocation_malformed",
+            "Messages about revocations that were wrong and dropped",
+            per_node(|it| it.counts.malformed.load(Ordering::Relaxed)),
+        )
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -367,14 +425,14 @@ impl Exposition {
     }
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
-struct Out<'e> {
+pub(super) struct Out<'e> {
     encoder: DescriptorEncoder<'e>,
 }
 
 impl Out<'_> {
-    fn counter(
+    pub(super) fn counter(
         &mut self,
         name: &str,
         help: &str,
@@ -387,7 +445,7 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn gauge(
+    pub(super) fn gauge(
         &mut self,
         name: &str,
         help: &str,

@@ -34,6 +34,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("listen.tls.certificate.ocsp", r#""staple.der""#),
     ("listen.tls.client_cert", r#"{ mode = "required", ca = "ca.pem" }"#),
     ("listen.tls.client_cert.ca", r#""ca.pem""#),
+    ("listen.tls.hsts", r#"{ max_age = "365d" }"#),
     ("route.name", r#""chat""#),
     ("route.listen", r#""public""#),
     ("route.host", r#"["example.com", "*.example.com"]"#),
@@ -92,6 +93,9 @@ const SAMPLES: &[(&str, &str)] = &[
     ("acme.eab", r#"{ key_id = "kid-1", key_file = "eab.key" }"#),
     ("acme.eab.key_id", r#""kid-1""#),
     ("acme.eab.key_file", r#""eab.key""#),
+    ("revocation.file", r#""/var/lib/tidewire/revocations.json""#),
+    ("admin.token", r#""${ADMIN_TOKEN}""#),
+    ("admin.token_file", r#""/etc/tidewire/admin.token""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];
 

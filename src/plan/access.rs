@@ -6,13 +6,15 @@ use std::collections::HashSet;
 use http::header::HeaderName;
 use tidewire_auth::config::AuthConfig;
 use tidewire_auth::forward::{Forward, ForwardConfig, ForwardError};
-use tidewire_edge::auth::access::Access;
+use tidewire_auth::place as credential;
+use tidewire_edge::auth::access::{Access, Satisfy};
 use tidewire_edge::auth::claims::ClaimCondition;
 
-use super::Checks;
 use super::auth::AuthCheck;
+use super::{Checks, RoutePlan};
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::listen::ListenConfig;
 use crate::config::place::Place;
 use crate::config::route::RouteConfig;
 use crate::config::tree::Span;
@@ -77,6 +79,60 @@ impl<'c> Checks<'c> {
             let finding = Diagnostic::warning("`satisfy` without two `auth` to choose from");
             self.report(finding.at(satisfy.key_span(), "says nothing here"));
         }
+    }
+
+    /// What a route asks for over connections that cannot carry it, or on which others can read it.
+    pub(super) fn carried(&mut self, route: &RoutePlan, place: Place<'c>, config: &Config) {
+        let Some(access) = &route.access else { return };
+        let listeners = config.listen.iter().enumerate().filter(|(index, _)| {
+            route.matcher.listeners.as_ref().is_none_or(|some| some.contains(index))
+        });
+        let listeners: Vec<&ListenConfig> = listeners.map(|(_, listener)| listener).collect();
+        for (at, auth) in access.auths.iter().filter_map(|&it| config.auth.get(it)).enumerate() {
+            let asked = place.key("auth").index(at);
+            if auth.client_cert.is_some() {
+                self.without_certificates(&listeners, access.satisfy, asked);
+            }
+            if let Some(what) = in_the_clear(auth)
+                && let Some(plain) = listeners.iter().find(|it| it.tls.is_none() && is_public(it))
+                && asked.is_given()
+            {
+                let finding = Diagnostic::warning(format!("{what} may be read on the way"));
+                let label = format!("listener `{}` has no TLS", self.listener_name(plain, config));
+                let help = "give the listener `[listen.tls]`, or have something before it do TLS";
+                self.report(finding.at(asked.span(), label).help(help));
+            }
+        }
+    }
+
+    fn without_certificates(
+        &mut self,
+        listeners: &[&ListenConfig],
+        satisfy: Satisfy,
+        asked: Place<'_>,
+    ) {
+        let asks = |listener: &&&ListenConfig| {
+            listener.tls.as_ref().is_some_and(|tls| tls.client_cert.is_some())
+        };
+        let with = listeners.iter().filter(asks).count();
+        let is_enough = match satisfy {
+            Satisfy::All => with == listeners.len(),
+            Satisfy::Any => with > 0,
+        };
+        let tables = self.place.key("listen");
+        if !is_enough && asked.is_given() && tables.is_whole() {
+            let finding = Diagnostic::error("no client can show a certificate here");
+            let help = "set `client_cert` in the `[listen.tls]` of the route's listeners";
+            self.report(finding.at(asked.span(), "needs a listener that asks for it").help(help));
+        }
+    }
+
+    /// The name of a listener as it may be shown.
+    fn listener_name(&self, listener: &ListenConfig, config: &Config) -> String {
+        let index = config.listen.iter().position(|it| std::ptr::eq(it, listener));
+        index.map_or_else(String::new, |index| {
+            self.place.key("listen").index(index).key("name").shown()
+        })
     }
 
     /// Warns of each `[[auth]]` that no route asks.
@@ -169,7 +225,9 @@ impl<'c> Checks<'c> {
             self.report(finding.at(pass.key_span(), "not used").help(help));
         }
         match Forward::new(config) {
-            Ok(forward) => Some(AuthCheck::Forward { forward, backend: backend? }),
+            Ok(forward) => {
+                Some(AuthCheck::Forward { forward: Box::new(forward), backend: backend? })
+            }
             Err(error) => {
                 self.not_forward(&error, config, place);
                 None
@@ -214,6 +272,25 @@ impl<'c> Checks<'c> {
             self.report(finding.at(place.span(), expected));
         }
     }
+}
+
+/// What of an `[[auth]]` is as good as a password to whoever reads along, or stays in logs.
+fn in_the_clear(auth: &AuthConfig) -> Option<&'static str> {
+    let is_query = |place: &credential::Place| matches!(place, credential::Place::Query(_));
+    let jwt = auth.jwt.iter().flat_map(|jwt| &jwt.from);
+    let keys = auth.api_key.iter().flat_map(|keys| &keys.from);
+    if auth.basic.is_some() {
+        Some("a password")
+    } else if jwt.chain(keys).any(is_query) {
+        Some("a credential in the query")
+    } else {
+        None
+    }
+}
+
+/// Whether others than this machine can connect.
+fn is_public(listener: &ListenConfig) -> bool {
+    listener.bind.0.iter().any(|address| !address.0.ip().is_loopback())
 }
 
 /// What the question of forward auth must not have of the client's request: it is another message.

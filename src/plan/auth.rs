@@ -7,6 +7,9 @@ use tidewire_auth::forward::Forward;
 use tidewire_auth::key_set::is_url;
 use tidewire_auth::method::{Method, MethodFault};
 
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
 use super::Checks;
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
@@ -26,17 +29,22 @@ pub enum AuthCheck {
     Method(Arc<Method>),
     /// A service, by the index of its backend.
     Forward {
-        forward: Forward,
+        forward: Box<Forward>,
         backend: usize,
     },
 }
 
-impl AuthCheck {
-    /// `None` of those that ask a service.
-    pub fn method(&self) -> Option<&Method> {
-        match self {
-            Self::Method(method) => Some(method),
-            Self::Forward { .. } => None,
+impl AuthPlan {
+    /// Keeps its keys current, if they can change.
+    pub fn keep(&self, control: &Handle) -> Option<JoinHandle<()>> {
+        self.method()?.keep(control)
+    }
+
+    /// What vouches for clients here, without asking anybody.
+    pub fn method(&self) -> Option<&Arc<Method>> {
+        match &self.check {
+            AuthCheck::Method(method) => Some(method),
+            AuthCheck::Forward { .. } => None,
         }
     }
 }

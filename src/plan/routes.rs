@@ -34,6 +34,9 @@ impl<'c> Checks<'c> {
         let has_all = routes.len() == config.route.len() && tables.is_whole();
         if has_all {
             self.reach(&routes);
+            for (index, route) in routes.iter().enumerate() {
+                self.carried(route, tables.index(index), config);
+            }
             self.listeners_lead_somewhere(config, &routes);
             self.routes_behind_redirects(config, &routes);
         }

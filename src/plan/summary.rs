@@ -32,7 +32,7 @@ impl Plan {
         let auths =
             self.auths.iter().map(|it| ("auth", it.config.name.clone(), self.auth(&it.check)));
         let hub = self.hub.iter().map(|hub| ("hub", String::new(), hub.broker.to_string()));
-        let admin = self.admin.iter().map(|bind| ("admin", String::new(), bind.to_string()));
+        let admin = self.admin.iter().map(|it| ("admin", String::new(), it.bind.to_string()));
         let workers = [("workers", String::new(), self.workers.to_string())];
         listeners
             .chain(routes)

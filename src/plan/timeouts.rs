@@ -18,6 +18,7 @@ impl Checks<'_> {
             ("client", t.client),
             ("server", t.server),
             ("tunnel", t.tunnel),
+            ("client_hs", t.client_hs),
             ("http_request", t.http_request),
             ("http_keep_alive", t.http_keep_alive),
             ("queue", t.queue),

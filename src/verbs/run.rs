@@ -8,7 +8,7 @@ use tracing::info;
 use crate::cli::RunArgs;
 use crate::node::Node;
 use crate::plan::{Plan, PlanError};
-use crate::signals::Signals;
+use crate::signals::{Signals, on_hangup};
 use crate::{admin, logging, process};
 
 /// Runs a node until a signal ends it.
@@ -27,15 +27,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     process::open_files(websockets_wanted(&plan), files_each);
     let control = process::control()?;
     let signals = Signals::listen(control.handle())?;
-    let admin = plan.admin;
+    let admin = plan.admin.clone();
     let name = plan.hub.as_ref().map_or_else(|| "edge".to_owned(), |hub| hub.node_name());
     let node = Node::start(&name, plan, &MemoryBroker::new(), control.handle())?;
+    let view = node.view.clone();
+    on_hangup(control.handle(), move || view.ask_for_reload())?;
     for address in &node.addresses {
         info!(%address, "listening");
     }
-    if let Some(bind) = admin {
-        let address = admin::start(bind, vec![node.view.clone()], control.handle())?;
-        info!(%address, "admin: /healthz, /readyz, /metrics");
+    if let Some(plan) = admin {
+        let address = admin::start(plan, vec![node.view.clone()], control.handle())?;
+        info!(%address, "admin: /healthz, /readyz, /metrics, /revocations");
     }
     process::serve_until_signal(&control, signals, vec![node])?;
     Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, anyhow};
@@ -11,14 +12,16 @@ use tokio::runtime::Handle;
 
 use crate::cli::UpArgs;
 use crate::config::diagnostic::Paint;
+use crate::dev_certificate::DevCertificate;
 use crate::node::Node;
-use crate::plan::Plan;
+use crate::plan::{AdminPlan, Plan};
 use crate::signals::Signals;
 use crate::{admin, logging, process};
 
 /// Runs edge, nodes and broker until a signal ends them.
 pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
-    let log = Plan::from_text("up", &edge_config(args, &[])?);
+    let tls = args.tls.then(|| DevCertificate::ensure(args.listen.0.ip())).transpose()?;
+    let log = Plan::from_text("up", &edge_config(args, &[], None)?);
     let _log = logging::start(&log.map(|(plan, _)| plan.log).unwrap_or_default());
     // From a client to the edge, and from the edge to a node, both ends are in this process.
     process::open_files(WEBSOCKETS_WANTED, 3);
@@ -30,12 +33,13 @@ pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
         let name = format!("server{number}");
         servers.push(start(&name, &node_config(&name, &args.broker)?, &memory, control.handle())?);
     }
-    let edge = start("edge", &edge_config(args, &servers)?, &memory, control.handle())?;
+    let edge_config = edge_config(args, &servers, tls.as_ref())?;
+    let edge = start("edge", &edge_config, &memory, control.handle())?;
     let views = std::iter::once(&edge).chain(&servers).map(|node| node.view.clone()).collect();
-    let admin = admin::start(ANY_PORT, views, control.handle())?;
-    print!("{}", greeting(args, &edge, &servers, admin));
+    let admin = admin::start(AdminPlan { bind: ANY_PORT, token: None }, views, control.handle())?;
+    print!("{}", greeting(args, &edge, &servers, admin, tls.as_ref()));
     if args.open {
-        open(&format!("http://{}/", edge.addresses[0]));
+        open(&format!("{}://{}/", scheme("http", args), edge.addresses[0]));
     }
     // The edge first: it closes its clients in good order, and the nodes see them leave.
     let nodes = std::iter::once(edge).chain(servers).collect();
@@ -79,12 +83,17 @@ deadline = "5s"
 }
 
 /// The configuration of the edge before `servers`.
-fn edge_config(args: &UpArgs, servers: &[Node]) -> anyhow::Result<String> {
+fn edge_config(
+    args: &UpArgs,
+    servers: &[Node],
+    tls: Option<&DevCertificate>,
+) -> anyhow::Result<String> {
     let mut config = format!(
         r#"
 [[listen]]
 name = "public"
 bind = "{}"
+{}
 [[route]]
 name = "page"
 path = "/"
@@ -92,7 +101,8 @@ static = {{ builtin = "demo" }}
 [drain]
 deadline = "5s"
 "#,
-        args.listen
+        args.listen,
+        tls.map_or_else(|| Ok(String::new()), tls_config)?
     );
     if servers.is_empty() {
         return Ok(config);
@@ -117,17 +127,35 @@ server = [
     Ok(config)
 }
 
+/// Its key in `[[listen]]`.
+fn tls_config(certificate: &DevCertificate) -> anyhow::Result<String> {
+    let quote = |path: PathBuf| quote(path.to_str().context("a path is not text")?);
+    let (cert, key) = (quote(certificate.cert())?, quote(certificate.key())?);
+    Ok(format!("tls = {{ certificate = [{{ cert = {cert}, key = {key} }}] }}"))
+}
+
+/// `http` or `ws`, or what it is over TLS.
+fn scheme(plain: &str, args: &UpArgs) -> String {
+    format!("{plain}{}", if args.tls { "s" } else { "" })
+}
+
 /// `text` as a TOML string in which nothing is read from the environment.
 fn quote(text: &str) -> anyhow::Result<String> {
     let json = serde_json::to_string(text).context("the broker's URL is not text")?;
     Ok(json.replace('$', "$$"))
 }
 
-fn greeting(args: &UpArgs, edge: &Node, servers: &[Node], admin: SocketAddr) -> String {
+fn greeting(
+    args: &UpArgs,
+    edge: &Node,
+    servers: &[Node],
+    admin: SocketAddr,
+    tls: Option<&DevCertificate>,
+) -> String {
     let public = edge.addresses[0];
     let mut rows = vec![
-        ("page".to_owned(), format!("http://{public}/")),
-        ("topics".to_owned(), format!("ws://{public}/ws/{{topic}}")),
+        ("page".to_owned(), format!("{}://{public}/", scheme("http", args))),
+        ("topics".to_owned(), format!("{}://{public}/ws/{{topic}}", scheme("ws", args))),
         ("edge".to_owned(), format!("{public}, round-robin over {} servers", servers.len())),
     ];
     rows.extend(
@@ -146,7 +174,35 @@ fn greeting(args: &UpArgs, edge: &Node, servers: &[Node], admin: SocketAddr) -> 
     for (what, value) in rows {
         text.push_str(&format!("  {what:<width$}  {value}\n"));
     }
+    if let Some(certificate) = tls {
+        text.push_str(&how_to_trust(certificate, public));
+    }
     text.push_str("\nOpen the page in two windows, or Ctrl-C to end.\n");
+    text
+}
+
+/// Where the certificate is, and what each program has to be told to take it.
+fn how_to_trust(certificate: &DevCertificate, public: SocketAddr) -> String {
+    let ca = format!("'{}'", certificate.ca().display());
+    let mut ways = vec![("curl", format!("curl --cacert {ca} https://{public}/"))];
+    if cfg!(target_os = "macos") {
+        let keychain = "~/Library/Keychains/login.keychain-db";
+        ways.push(("macOS", format!("security add-trusted-cert -k {keychain} {ca}")));
+    } else {
+        let name = "/usr/local/share/ca-certificates/tidewire-development.crt";
+        ways.push(("Debian", format!("sudo cp {ca} {name} && sudo update-ca-certificates")));
+        let add = |db: &str| format!("certutil -d sql:{db} -A -t C,, -n tidewire -i {ca}");
+        ways.push(("Chromium", add("$HOME/.pki/nssdb")));
+        ways.push(("Firefox", add("PROFILE")));
+    }
+    let mut text = format!(
+        "\nTLS is with a certificate for development, for names of this machine, until {}.\n\
+         Clients take it once they trust its authority, whose key is gone:\n\n",
+        certificate.expires
+    );
+    for (program, way) in ways {
+        text.push_str(&format!("  {program:<8}  {way}\n"));
+    }
     text
 }
 

@@ -17,6 +17,9 @@ pub mod client_cert;
 pub mod config;
 mod entries;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gossip;
 pub mod identity;
 pub mod jwks;

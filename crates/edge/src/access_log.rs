@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use http::request::Parts;
 use tidewire_auth::identity::Identity;
+use tidewire_runtime::tls::Secured;
 use tracing::{debug, info};
 
 use crate::end::{End, Phase, Reason};
@@ -28,6 +29,7 @@ pub struct Record {
     method: http::Method,
     /// Host, a space, path without query: a query may carry a token. A path has no space.
     host_path: Box<str>,
+    pub tls: Option<TlsVersion>,
     pub server: Option<String>,
     /// What went wrong on our side of the answer.
     pub fault: Option<&'static str>,
@@ -48,6 +50,7 @@ impl Record {
             route: None,
             method: parts.method.clone(),
             host_path: format!("{host} {}", parts.uri.path()).into(),
+            tls: None,
             server: None,
             fault: None,
             identity: None,
@@ -66,6 +69,7 @@ impl Record {
             target: "access",
             client = %self.peer,
             listener = shard.edge.listener_name(self.listener),
+            tls = self.tls.map(TlsVersion::as_str),
             route = shard.edge.route_name(self.route),
             server = self.server.as_deref(),
             method = %self.method,
@@ -89,6 +93,7 @@ impl Record {
             peer: self.peer,
             listener: self.listener as u16,
             route: route as u16,
+            tls: self.tls,
             host_path: self.host_path.clone(),
             identity: self.identity.clone(),
         })
@@ -107,6 +112,7 @@ pub struct WebSocketRecord {
     peer: SocketAddr,
     listener: u16,
     route: u16,
+    tls: Option<TlsVersion>,
     host_path: Box<str>,
     identity: Option<Arc<Identity>>,
 }
@@ -126,6 +132,7 @@ impl WebSocketRecord {
             target: "access",
             client = %self.peer,
             listener = shard.edge.listener_name(self.listener.into()),
+            tls = self.tls.map(TlsVersion::as_str),
             route = shard.edge.route_name(Some(self.route.into())),
             server,
             host,
@@ -164,6 +171,29 @@ pub struct ConnectionRecord {
     pub requests: u32,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub tls: Option<TlsVersion>,
+    /// What went wrong with TLS.
+    pub error: Option<String>,
+}
+
+/// The version of TLS that a connection speaks, in a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    Tls12,
+    Tls13,
+}
+
+impl TlsVersion {
+    pub fn of(secured: &Secured) -> Self {
+        if secured.version == "TLSv1.2" { Self::Tls12 } else { Self::Tls13 }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        }
+    }
 }
 
 impl ConnectionRecord {
@@ -178,9 +208,11 @@ impl ConnectionRecord {
                     target: "access",
                     client = %self.peer,
                     listener = shard.edge.listener_name(self.listener),
+                    tls = self.tls.map(TlsVersion::as_str),
                     by = end.by.as_str(),
                     reason = end.reason.as_str(),
                     phase = phase.as_str(),
+                    error = self.error,
                     requests = self.requests,
                     bytes_in = self.bytes_in,
                     bytes_out = self.bytes_out,

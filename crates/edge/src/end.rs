@@ -21,6 +21,8 @@ pub enum Party {
 /// Where in its life it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// The TLS handshake was being made.
+    Tls,
     /// A request was waited for or being read.
     Request,
     /// A request was being answered.
@@ -66,6 +68,10 @@ reasons! {
     Slow = "slow",
     /// Its body broke off, or did not go on in time.
     BadBody = "bad_body",
+    /// Its TLS handshake came to nothing; the line says why.
+    TlsHandshake = "tls_handshake",
+    /// Its TLS handshake was not over in time (`client_hs`).
+    ClientHsTimeout = "client_hs_timeout",
     /// No request head in time (`http_request`).
     HttpRequestTimeout = "http_request_timeout",
     /// No further request in time (`http_keep_alive`).
@@ -118,6 +124,7 @@ impl Party {
 impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Tls => "tls",
             Self::Request => "request",
             Self::Response => "response",
             Self::Tunnel => "tunnel",

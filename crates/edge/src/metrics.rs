@@ -4,6 +4,7 @@ use tidewire_runtime::metrics::Counter;
 
 use crate::auth::denial::DenialKind;
 use crate::end::{End, Party, Reason};
+use crate::tls::failure::Failure;
 
 /// The edge's counters of one worker.
 #[derive(Debug)]
@@ -11,6 +12,7 @@ use crate::end::{End, Party, Reason};
 pub struct EdgeMetrics {
     /// By route, in the order of the configuration.
     pub routes: Vec<RouteMetrics>,
+    pub tls: TlsMetrics,
     /// Requests that no route took.
     pub unrouted: Counter,
     /// Ends of connections, by who and why: `ends[by][reason]`.
@@ -22,6 +24,16 @@ pub struct EdgeMetrics {
 /// What an `[[auth]]` can find out about a client, as metrics say it.
 pub const AUTH_RESULTS: [&str; 6] =
     ["accepted", "missing", "invalid", "revoked", "forbidden", "unavailable"];
+/// The TLS handshakes of one worker.
+#[derive(Debug)]
+pub struct TlsMetrics {
+    pub full: Counter,
+    /// With the keys of an earlier connection.
+    pub resumed: Counter,
+    pub failed: Counter,
+    /// Of `failed`, by why: `failures[failure]`.
+    pub failures: Vec<Counter>,
+}
 
 /// The counters of one route on one worker.
 #[derive(Debug, Default)]
@@ -41,6 +53,12 @@ impl EdgeMetrics {
         let counters = |count| (0..count).map(|_| Counter::default()).collect();
         Self {
             routes: (0..routes).map(|_| RouteMetrics::default()).collect(),
+            tls: TlsMetrics {
+                full: Counter::default(),
+                resumed: Counter::default(),
+                failed: Counter::default(),
+                failures: counters(Failure::ALL.len()),
+            },
             unrouted: Counter::default(),
             ends: counters(Party::ALL.len() * Reason::ALL.len()),
             auths: (0..auths).map(|_| Default::default()).collect(),

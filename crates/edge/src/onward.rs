@@ -18,6 +18,7 @@ use crate::auth::headers::IdentityHeaders;
 pub fn rebuild(
     parts: Parts,
     peer: IpAddr,
+    scheme: &'static str,
     identity: &IdentityHeaders,
     granted: HeaderMap,
 ) -> Request<()> {
@@ -37,7 +38,7 @@ pub fn rebuild(
     {
         headers.insert(header::HOST, host);
     }
-    introduce(&mut headers, peer);
+    introduce(&mut headers, peer, scheme);
     headers.extend(granted);
     let mut request = Request::new(());
     *request.method_mut() = parts.method;
@@ -54,12 +55,12 @@ pub fn ask_for_switch(headers: &mut HeaderMap) {
 }
 
 /// Tells the server who the client is, in the forms that servers read.
-fn introduce(headers: &mut HeaderMap, peer: IpAddr) {
+fn introduce(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
     let host = headers.get(header::HOST).cloned();
-    let hop = Hop { peer, host: host.as_ref(), scheme: "http" };
+    let hop = Hop { peer, host: host.as_ref(), scheme };
     headers.insert(header::FORWARDED, forwarded::forwarded_element(&hop));
     headers.insert(X_FORWARDED_FOR, forwarded::forwarded_for(peer));
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host);
     }
@@ -100,6 +101,7 @@ mod tests {
         let rebuilt = rebuild(
             parts,
             "192.0.2.1".parse().unwrap(),
+            "http",
             &IdentityHeaders::default(),
             HeaderMap::new(),
         );

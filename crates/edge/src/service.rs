@@ -20,12 +20,15 @@ use crate::pool::Pool;
 use crate::route::Route;
 use crate::session;
 use crate::timeout::Timeouts;
+use crate::tls::Tls;
 
 /// What all workers of a node share, and none of them changes.
 #[derive(Debug)]
 pub struct Edge {
     /// The names of the listeners, by index.
     pub listeners: Vec<String>,
+    /// The TLS of the listeners that have it, by index.
+    pub tls: Vec<Option<Arc<Tls>>>,
     /// What each listener does for TLS, by index.
     pub https: Vec<HttpsPolicy>,
     pub routes: Vec<Route>,

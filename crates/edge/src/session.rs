@@ -27,9 +27,10 @@ use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::{Tick, ticks};
 use tidewire_runtime::socket::Socket;
+use tidewire_runtime::tls::Secured;
 use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
 
-use crate::access_log::{ConnectionRecord, Record, WebSocketRecord};
+use crate::access_log::{ConnectionRecord, Record, TlsVersion, WebSocketRecord};
 use crate::answer::{self, Body};
 use crate::auth::credentials::{take_offers_out, take_out};
 use crate::auth::denial::{Denial, DenialKind};
@@ -45,16 +46,27 @@ use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
 use crate::forward::{ClientBody, forward};
 use crate::http_io::{HttpIo, Meter};
+use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
 use crate::onward;
 use crate::origin::Transport;
 use crate::path::Captures;
 use crate::route::{self, Asked, Route, Target};
 use crate::service::EdgeShard;
+use crate::tls::handshake::handshake;
 use crate::tunnel::Tunnel;
 
 /// Serves HTTP to a client until its connection ends or becomes a WebSocket.
 pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
+    let (conn, secured) = match shard.edge.tls[listener].clone() {
+        None => (conn, None),
+        Some(tls) => {
+            // Boxed: what a handshake needs is gone when it is over.
+            let shaken = Box::pin(handshake(&shard, conn, listener, &tls)).await;
+            let Some((conn, secured)) = shaken else { return };
+            (conn, Some(secured))
+        }
+    };
     let Conn { socket, watch, peer, local } = conn;
     let meter = Meter::new(Rc::clone(shard.worker()));
     let session = Rc::new(Session {
@@ -66,6 +78,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
         begun: Instant::now(),
         peer,
         listener,
+        secured,
         shard,
     });
     let io = HttpIo::new(socket, meter);
@@ -120,6 +133,8 @@ pub struct Session {
     begun: Instant,
     peer: std::net::SocketAddr,
     listener: usize,
+    /// What its TLS handshake has settled, when there was one.
+    secured: Option<Secured>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +159,8 @@ impl Session {
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
-        let response = match hygiene::check(&parts) {
+        record.tls = self.secured.as_ref().map(TlsVersion::of);
+        let mut response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::text(unfit.status(), unfit)),
             Ok(()) => self.route(&mut record, parts, body).await,
         };
@@ -153,6 +169,7 @@ impl Session {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return response; // The WebSocket gets the line.
         }
+        self.https().mark(response.headers_mut());
         let over = Over { session: self, record, body_bytes: 0 };
         response.map(|body| body.before(over))
     }
@@ -163,8 +180,7 @@ impl Session {
         }
         let mut classified = classify(&parts.method, parts.version, &parts.headers);
         let is_websocket = !matches!(classified, Classified::NotWebSocket);
-        let https = &self.shard.edge.https[self.listener];
-        if let Some(answer) = https.redirect(&parts.uri, &parts.headers, is_websocket) {
+        if let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket) {
             return close_after(answer);
         }
         let chosen = match self.choose(record, &parts, &classified).await {
@@ -219,8 +235,8 @@ impl Session {
             offer,
             is_websocket,
             peer: self.peer,
-            scheme: "http",
-            certificate: None,
+            scheme: self.scheme(),
+            certificate: self.certificate(),
         };
         let mut gate = Gate::new(Examination::new(&self.shard, question));
         let mut first_marks = None;
@@ -368,9 +384,15 @@ impl Session {
         answer::switching(headers, &accept_key(&offer.key))
     }
 
+    /// The client's certificate, verified.
+    fn certificate(&self) -> Option<&[u8]> {
+        self.secured.as_ref()?.certificates.first().map(AsRef::as_ref)
+    }
+
     fn rebuild(&self, parts: Parts, grant: Option<Grant>) -> Request<()> {
         let granted = grant.map(|grant| grant.headers).unwrap_or_default();
-        onward::rebuild(parts, self.peer.ip(), &self.shard.edge.identity_headers, granted)
+        let identity = &self.shard.edge.identity_headers;
+        onward::rebuild(parts, self.peer.ip(), self.scheme(), identity, granted)
     }
 
     /// The answer to a request that went no further because of its page.
@@ -381,8 +403,12 @@ impl Session {
         stopped.response
     }
 
+    fn https(&self) -> &HttpsPolicy {
+        &self.shard.edge.https[self.listener]
+    }
+
     fn transport(&self) -> Transport {
-        Transport::Plain
+        if self.secured.is_some() { Transport::Tls } else { Transport::Plain }
     }
 
     fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {
@@ -401,6 +427,11 @@ impl Session {
     /// Whether no request is being read or answered.
     fn is_idle(&self) -> bool {
         self.stage.get() != Stage::Answering && self.meter.heard().is_none()
+    }
+
+    /// What the client said it by.
+    fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
     }
 
     fn client_timeout(&self) -> Tick {
@@ -458,6 +489,8 @@ impl Session {
             requests: self.requests.get(),
             bytes_in: self.meter.bytes_in(),
             bytes_out: self.meter.bytes_out(),
+            tls: self.secured.as_ref().map(TlsVersion::of),
+            error: None,
         };
         record.log(&self.shard, end, phase);
         if matches!(end.reason, Reason::Slow | Reason::Broken) {
@@ -635,7 +668,7 @@ fn close_after(mut response: Response<Body>) -> Response<Body> {
 
 /// Ends our direction and reads what is still under way for a moment: closing at once would reset
 /// the connection, and the client might lose the answer that is on its way.
-async fn linger(socket: &mut Socket, watch: &Watch) {
+pub(crate) async fn linger(socket: &mut Socket, watch: &Watch) {
     if socket.shutdown_write().is_err() {
         return;
     }

@@ -19,6 +19,9 @@ pub struct Timeouts {
     pub server: Period,
     /// For a WebSocket on which neither side says anything. Pings count as something.
     pub tunnel: Period,
+    /// For a client's TLS handshake to be over.
+    #[serde(alias = "client-hs")]
+    pub client_hs: Period,
     /// For a client's request head to be complete, from the connection's (or the last response's)
     /// beginning.
     #[serde(alias = "http-request")]
@@ -43,6 +46,7 @@ impl Default for Timeouts {
             client: Period::from_secs(30),
             server: Period::from_secs(30),
             tunnel: Period::from_secs(3600),
+            client_hs: Period::from_secs(10),
             http_request: Period::from_secs(10),
             http_keep_alive: Period::from_secs(60),
             queue: Period::from_secs(5),

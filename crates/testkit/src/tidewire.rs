@@ -128,6 +128,11 @@ impl Tidewire {
         self.address
     }
 
+    /// Where operators ask.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The answer of its `/readyz`.
     #[track_caller]
     pub fn readiness(&self) -> Response {
@@ -140,7 +145,7 @@ impl Tidewire {
         until("it is ready", || (self.readiness().status == 200).then_some(()));
     }
 
-    /// All metrics, as they are scraped.
+    /// All that its `/metrics` says.
     #[track_caller]
     pub fn metrics(&self) -> String {
         get(self.admin, "/metrics").expect(200).text()

@@ -7,8 +7,6 @@ use http::header::HeaderName;
 use tidewire_auth::forward::Forward;
 use tidewire_auth::method::Method;
 use tidewire_auth::template::ClaimTemplate;
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use crate::backend::Backend;
 
@@ -39,14 +37,6 @@ pub struct Asked {
 }
 
 impl Authority {
-    /// Keeps what it goes by current: files and key sets that change outside.
-    pub fn keep(&self, control: &Handle) -> Option<JoinHandle<()>> {
-        match &self.check {
-            Check::Method(method) => method.keep(control),
-            Check::Forward(_) => None,
-        }
-    }
-
     /// The headers of servers that only this edge sets.
     pub fn identity_headers(&self) -> impl Iterator<Item = &HeaderName> {
         let taken = match &self.check {

@@ -12,7 +12,9 @@ pub mod acme;
 pub mod chain;
 pub mod clients;
 pub mod date;
+pub mod failure;
 pub mod fault;
+pub mod handshake;
 pub mod load;
 pub mod look;
 pub mod ocsp;
@@ -27,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use tidewire_runtime::tls::config::TlsConfig;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
@@ -61,7 +63,7 @@ pub struct TlsCounts {
 
 /// What handshakes are made with now.
 struct Current {
-    server: Arc<ServerConfig>,
+    config: TlsConfig,
     certificates: Vec<Certificate>,
     /// At the files, before they were read.
     look: Look,
@@ -90,8 +92,8 @@ impl Tls {
     }
 
     /// What the next handshake is made with.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.load().server)
+    pub fn config(&self) -> TlsConfig {
+        self.current.load().config.clone()
     }
 
     /// Has the files read again, whether they look changed or not.
@@ -188,10 +190,10 @@ impl Tls {
 
 impl Current {
     fn of(loaded: &Loaded, sources: &Sources, look: Look) -> Option<Self> {
-        match loaded.server_config(sources) {
-            Ok(server) => {
+        match loaded.server_config(sources).and_then(TlsConfig::new) {
+            Ok(config) => {
                 let certificates = loaded.certificates.clone();
-                Some(Self { server: Arc::new(server), certificates, look })
+                Some(Self { config, certificates, look })
             }
             Err(error) => {
                 error!(%error, "TLS: the library refuses its own defaults");

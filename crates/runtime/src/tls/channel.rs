@@ -187,6 +187,12 @@ impl Channel {
         &self.session
     }
 
+    /// Has this said instead of what is unsent.
+    pub(super) fn say_instead(&mut self, bytes: &[u8]) {
+        self.unsent = Backlog::default();
+        self.unsent.fill(bytes);
+    }
+
     /// Lets what is unsent wait for the first write, or for a pause of the peer.
     pub(super) fn defer_unsent(&mut self) {
         self.is_deferred = !self.unsent.is_empty();

@@ -34,6 +34,9 @@ pub enum TlsError {
     /// The client's: it sends what would have to be kept and never gets whole.
     #[error("a handshake message of more than {0} bytes")]
     TooBig(usize),
+    /// The client's: it came and left without a word, as a probe of the port does.
+    #[error("the client left without a word")]
+    Silent,
     /// The client's: it went away.
     #[error("the client ended the connection before the handshake was over")]
     Eof,
@@ -76,6 +79,7 @@ impl TlsError {
             Self::Alert(_) => "alert",
             Self::Violation(_) => "violation",
             Self::TooBig(_) => "too-big",
+            Self::Silent => "silent",
             Self::Eof => "eof",
             Self::Io(_) => "io",
             Self::Internal(_) => "internal",
@@ -94,7 +98,7 @@ impl From<TlsError> for io::Error {
         let kind = match &error {
             TlsError::Io(error) => error.kind(),
             TlsError::Alert(_) => io::ErrorKind::ConnectionAborted,
-            TlsError::Eof => io::ErrorKind::UnexpectedEof,
+            TlsError::Eof | TlsError::Silent => io::ErrorKind::UnexpectedEof,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

@@ -50,13 +50,7 @@ pub(crate) async fn accept(
             let secured = handshake.secured();
             Ok((handshake.channel.into_stream(), secured))
         }
-        Err(error) => {
-            let tcp = handshake.channel.into_tcp();
-            if let TlsError::PlainHttp = error {
-                let _ = tcp.try_write(PLAIN_HTTP);
-            }
-            Err((error, tcp))
-        }
+        Err(error) => Err((error, handshake.channel.into_tcp())),
     }
 }
 
@@ -81,11 +75,14 @@ impl Handshake {
             }
             if let Err(error) = step {
                 let error = self.explain(error);
-                // The alert, which plain HTTP has no use for. Hardly anything was sent before it,
-                // so there is room for it.
-                if !matches!(error, TlsError::PlainHttp) {
-                    let _ = self.channel.poll_flush(cx);
+                // An alert would stand before it, and make it no HTTP.
+                match error {
+                    TlsError::PlainHttp => self.channel.say_instead(PLAIN_HTTP),
+                    TlsError::NoCertificate(_) => self.channel.say_instead(UNRECOGNIZED_NAME),
+                    _ => {}
                 }
+                // Hardly anything was sent before it, so there is room for it.
+                let _ = self.channel.poll_flush(cx);
                 return Poll::Ready(Err(error));
             }
             let facts = self.channel.session().facts();
@@ -110,6 +107,7 @@ impl Handshake {
             (TlsError::Internal(_), Some(Greeting { has_certificate: false, server_name })) => {
                 TlsError::NoCertificate(server_name.clone().unwrap_or_default())
             }
+            (TlsError::Eof, None) if self.first.is_none() => TlsError::Silent,
             (error, _) => error,
         }
     }
@@ -137,6 +135,10 @@ impl Handshake {
         }
     }
 }
+
+/// The alert of RFC 6066, section 3, fatal, as no keys are agreed upon yet. rustls would say
+/// access_denied, which sends people to look for a missing permission.
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// How TLS begins (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
