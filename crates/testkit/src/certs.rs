@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
@@ -131,6 +132,12 @@ impl Wanted {
 
     pub fn rsa(mut self) -> Self {
         self.kind = Kind::Rsa;
+        self
+    }
+
+    /// Valid until then.
+    pub fn until(mut self, end: SystemTime) -> Self {
+        self.params.not_after = end.into();
         self
     }
 
