@@ -16,10 +16,9 @@ use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 
-use super::tls;
+use super::{revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
-use crate::revocations::{Revoker, wall};
 
 #[derive(Debug)]
 pub struct Exposition {
@@ -35,9 +34,9 @@ impl Collector for Exposition {
         self.vouching(&mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
+        revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
-        self.auths(&mut out)?;
-        self.revocations(&mut out)?;
+        self.keys(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -233,7 +232,7 @@ impl Exposition {
     }
 
     /// Left out where nobody has to say who they are.
-    fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
+    fn keys(&self, out: &mut Out<'_>) -> fmt::Result {
         let reports = || {
             self.nodes.iter().flat_map(|node| {
                 let reports = node.methods.iter().filter_map(|method| method.report());
@@ -260,29 +259,6 @@ impl Exposition {
             })
         });
         out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
-    }
-
-    fn revocations(&self, out: &mut Out<'_>) -> fmt::Result {
-        let per_node = |read: fn(&Revoker) -> u64| {
-            self.nodes
-                .iter()
-                .map(move |node| (vec![("node", node.name.clone())], read(&node.revoker)))
-        };
-        out.gauge(
-            "auth_revocations",
-            "Tokens and subjects that are revoked now",
-            per_node(|it| it.known.len(wall()) as u64),
-        )?;
-        out.counter(
-            "auth_revocations_refused",
-            "Revocations that there was no room for",
-            per_node(|it| it.counts.refused.load(Ordering::Relaxed)),
-        )?;
-        out.counter(
-            "auth_revocation_malformed",
-            "Messages about revocations that were wrong and dropped",
-            per_node(|it| it.counts.malformed.load(Ordering::Relaxed)),
-        )
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {

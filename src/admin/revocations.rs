@@ -1,6 +1,8 @@
 //! `/revocations`: what is revoked, and the way to revoke.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -14,8 +16,10 @@ use tidewire_runtime::units::Period;
 use tracing::info;
 
 use super::Admin;
+use super::exposition::Out;
 use super::guard::Refused;
-use crate::revocations::{Outcome, wall};
+use crate::node::NodeView;
+use crate::revocations::{Outcome, Revoker, wall};
 
 /// What is asked for: `{"subject":"ann"}` or `{"token_id":"..."}`, and `"for":"24h"`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,6 +79,30 @@ pub async fn revoke(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: B
     info!(revoked = ?outcome.revocation.of, until = outcome.revocation.until,
           reach = ?outcome.reach, "revoked");
     json(StatusCode::OK, &outcome)
+}
+
+/// What the nodes of the process count of them.
+pub(super) fn encode(nodes: &[Arc<NodeView>], out: &mut Out<'_>) -> fmt::Result {
+    let per_node = |read: fn(&Revoker) -> u64| {
+        let of =
+            move |node: &Arc<NodeView>| (vec![("node", node.name.clone())], read(&node.revoker));
+        nodes.iter().map(of)
+    };
+    out.gauge(
+        "auth_revocations",
+        "Tokens and subjects that are revoked now",
+        per_node(|it| it.known.len(wall()) as u64),
+    )?;
+    out.counter(
+        "auth_revocations_refused",
+        "Revocations that there was no room for",
+        per_node(|it| it.counts.refused.load(Ordering::Relaxed)),
+    )?;
+    out.counter(
+        "auth_revocation_malformed",
+        "Messages about revocations that were wrong and dropped",
+        per_node(|it| it.counts.malformed.load(Ordering::Relaxed)),
+    )
 }
 
 fn read(body: &[u8]) -> Result<(Revoked, Option<Duration>), String> {
