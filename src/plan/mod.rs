@@ -3,6 +3,7 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+mod access;
 pub mod acme;
 pub mod auth;
 mod backends;
@@ -29,6 +30,7 @@ use std::thread;
 use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
+use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
@@ -108,6 +110,8 @@ pub struct RoutePlan {
     /// Unique, for logs and metrics.
     pub name: String,
     pub matcher: Matcher,
+    /// Whom it takes; `None` is everybody whom no earlier route has refused.
+    pub access: Option<Access>,
     pub target: TargetPlan,
     pub cross_site: CrossSite,
 }
@@ -230,6 +234,7 @@ impl Checks<'_> {
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
+        self.unasked(&config);
         self.hub(&config);
         let (revocation, admin) = (self.revocation(&config), self.admin(&config));
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
