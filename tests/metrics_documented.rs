@@ -15,7 +15,7 @@ fn the_metrics_page_has_every_metric_with_its_type_and_labels() {
     let mut exposed = exposed_by(&scrape());
     exposed.extend(exposed_by(&scrape_auth()).into_iter().filter(|(name, _)| {
         // The others are those of `up`, some of them without a value yet.
-        name.starts_with("auth_")
+        name.starts_with("auth_") || name.starts_with("edge_auth_")
     }));
     assert_eq!(exposed, documented, "left is exposed, right is docs/metrics.md");
 }

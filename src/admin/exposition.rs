@@ -10,13 +10,13 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use tidewire_edge::end::{Party, Reason};
-use tidewire_edge::metrics::RouteMetrics;
+use tidewire_edge::metrics::{AUTH_RESULTS, RouteMetrics};
 use tidewire_edge::server::Server;
 use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
-use tidewire_runtime::metrics::WorkerMetrics;
+use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 
-use super::tls;
+use super::{revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -31,8 +31,10 @@ impl Collector for Exposition {
         self.runtime(&mut out)?;
         self.routes(&mut out)?;
         self.ends(&mut out)?;
+        self.vouching(&mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
+        revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
         self.auths(&mut out)?;
         self.hubs(&mut out)
@@ -134,6 +136,24 @@ impl Exposition {
             })
         });
         out.counter("edge_ends", "Ends of client connections, by who ended them and why", ends)
+    }
+
+    fn vouching(&self, out: &mut Out<'_>) -> fmt::Result {
+        let results = self.nodes.iter().flat_map(|node| {
+            let authorities = node.edge.authorities.iter().enumerate();
+            authorities.flat_map(move |(index, authority)| {
+                AUTH_RESULTS.into_iter().enumerate().map(move |(result, word)| {
+                    let counters = node.edge_metrics.iter().map(|it| &it.auths[index][result]);
+                    let labels = vec![
+                        ("node", node.name.clone()),
+                        ("auth", authority.name.clone()),
+                        ("result", word.to_owned()),
+                    ];
+                    (labels, counters.map(Counter::value).sum())
+                })
+            })
+        });
+        out.counter("edge_auth", "What was found out about clients, by who found it out", results)
     }
 
     fn servers(&self, out: &mut Out<'_>) -> fmt::Result {

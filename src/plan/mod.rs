@@ -3,6 +3,7 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+mod access;
 pub mod acme;
 pub mod auth;
 mod backends;
@@ -12,6 +13,7 @@ mod hub;
 mod listeners;
 mod names;
 mod reach;
+mod revocation;
 mod routes;
 mod summary;
 mod targets;
@@ -25,7 +27,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use tidewire_auth::secret::Secret;
+use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
@@ -66,11 +71,27 @@ pub struct Plan {
     pub acme: Option<AcmePlan>,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
+    pub revocation: RevocationPlan,
     /// Where health and metrics are; `None` is nowhere.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminPlan>,
     pub log: LogConfig,
     /// The time that connections have to end when the node is told to.
     pub drain_deadline: Period,
+}
+
+/// What is kept of revocations.
+#[derive(Clone, Debug)]
+pub struct RevocationPlan {
+    pub file: Option<PathBuf>,
+    pub max: usize,
+    pub default_for: Duration,
+}
+
+/// Where operators ask, and what they must show to change something.
+#[derive(Clone, Debug)]
+pub struct AdminPlan {
+    pub bind: SocketAddr,
+    pub token: Option<Secret>,
 }
 
 /// Addresses on which clients are accepted alike.
@@ -89,6 +110,8 @@ pub struct RoutePlan {
     /// Unique, for logs and metrics.
     pub name: String,
     pub matcher: Matcher,
+    /// Whom it takes; `None` is everybody whom no earlier route has refused.
+    pub access: Option<Access>,
     pub target: TargetPlan,
     pub cross_site: CrossSite,
 }
@@ -211,9 +234,11 @@ impl Checks<'_> {
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
+        self.unasked(&config);
         self.hub(&config);
+        let (revocation, admin) = (self.revocation(&config), self.admin(&config));
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
-        let Config { timeout, backend, hub, admin, log, drain, .. } = config;
+        let Config { timeout, backend, hub, log, drain, .. } = config;
         Plan {
             workers: workers.unwrap_or_else(one_per_core),
             listeners,
@@ -223,7 +248,8 @@ impl Checks<'_> {
             timeouts: timeout,
             acme,
             hub,
-            admin: admin.map(|admin| admin.bind.0),
+            revocation,
+            admin,
             log,
             drain_deadline: drain.deadline,
         }

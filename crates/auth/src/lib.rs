@@ -33,3 +33,4 @@ pub mod random;
 pub mod remote;
 pub mod revocation;
 pub mod secret;
+pub mod template;

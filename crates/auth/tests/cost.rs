@@ -1,11 +1,10 @@
-//! What it costs to check a token. Run it alone, and optimised:
+//! What it costs to check a token, in time of the processor. Run it optimised:
 //!
 //! ```text
 //! cargo test --release -p tidewire-auth --test cost -- --ignored --nocapture
 //! ```
 
 use std::path::Path;
-use std::time::Instant;
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderValue};
@@ -48,13 +47,19 @@ async fn checking_a_token_takes_less_than_120_microseconds() {
             Presented { headers: &headers, query: None, subprotocols: &[], certificate: None };
         let mut best = f64::INFINITY;
         for _ in 0..5 {
-            let begun = Instant::now();
+            let begun = processor_time();
             for _ in 0..ROUNDS {
                 method.authenticate(&presented, NOW).await.unwrap();
             }
-            best = best.min(begun.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS));
+            best = best.min((processor_time() - begun) / 1e3 / f64::from(ROUNDS));
         }
         println!("{name}: {best:.1} µs");
         assert!(best < 120.0, "{name}: {best:.1} µs");
     }
+}
+
+/// Of this thread, in nanoseconds.
+fn processor_time() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
 }

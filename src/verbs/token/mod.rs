@@ -72,7 +72,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// The `[[auth]]` of this name, or the only one that takes tokens.
 fn chosen<'p>(plan: &'p Plan, name: Option<&str>) -> Result<&'p Jwt, String> {
-    let tokens = plan.auths.iter().filter_map(|auth| match &*auth.method {
+    let tokens = plan.auths.iter().filter_map(|auth| match &**auth.method()? {
         Method::Jwt(jwt) => Some(&**jwt),
         _ => None,
     });
