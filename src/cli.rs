@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tidewire_hub::broker::url::{BrokerUrl, BrokerUrlError};
+use tidewire_runtime::units::Period;
 
 use crate::bench::Bench;
 use crate::config::listen::BindAddress;
@@ -24,6 +25,7 @@ pub enum Verb {
     Up(UpArgs),
     Run(RunArgs),
     Check(CheckArgs),
+    Revoke(RevokeArgs),
     Config(ConfigArgs),
     Token(TokenArgs),
     Bench(Box<Bench>),
@@ -102,6 +104,45 @@ pub enum CheckFormat {
     Text,
     /// For programs: a JSON object for each finding, a line each
     Json,
+}
+
+/// Revoke a token or a subject at a running node
+///
+/// WebSockets of it end with Close 3003, and it is not let in any more; a subject is let in again
+/// with a token that is issued later. Nodes with the same broker learn of it. The admin listener's
+/// token is read from the environment variable TIDEWIRE_ADMIN_TOKEN or from a file.
+#[derive(Args, Debug)]
+#[command(after_long_help = REVOKE_EXAMPLES)]
+#[command(group = ArgGroup::new("what").required(true).args(["subject", "token_id", "list"]))]
+pub struct RevokeArgs {
+    /// Whose tokens: all that were issued to this subject (sub) so far
+    #[arg(long, value_name = "NAME")]
+    pub subject: Option<String>,
+
+    /// Which token, by its id (jti)
+    #[arg(long, value_name = "ID")]
+    pub token_id: Option<String>,
+
+    /// Print what is revoked instead
+    #[arg(long)]
+    pub list: bool,
+
+    /// How long it is remembered, at least as long as the token lives; the node has a default
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "list")]
+    pub life: Option<Period>,
+
+    /// Admin listener of the node
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9090",
+        env = "TIDEWIRE_ADMIN"
+    )]
+    pub admin: String,
+
+    /// File with the admin listener's token
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
 }
 
 /// Print a configuration to start from
@@ -187,6 +228,16 @@ Examples:
     tidewire check -c edge.toml server1.toml server2.toml
   In CI, where warnings count and a program reads:
     tidewire check --strict --format json -c edge.toml
+";
+
+const REVOKE_EXAMPLES: &str = "\
+Examples:
+  Lock ann out, on all nodes, until she has a new token:
+    tidewire revoke --subject ann
+  Revoke one token of a node with an admin token:
+    TIDEWIRE_ADMIN_TOKEN=... tidewire revoke --token-id 8f14e45f --for 7d --admin http://10.0.0.2:9090
+  See what is revoked:
+    tidewire revoke --list
 ";
 
 const CONFIG_EXAMPLES: &str = "\

@@ -16,6 +16,7 @@ mod node;
 mod page;
 mod plan;
 mod process;
+mod revocations;
 mod signals;
 mod verbs;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Up(args) => verbs::up::run(&args),
         Verb::Run(args) => verbs::run::run(&args),
+        Verb::Revoke(args) => verbs::revoke::run(&args),
         Verb::Check(args) => verbs::check::run(&args),
         Verb::Config(args) => verbs::config::run(&args),
         Verb::Token(args) => verbs::token::run(&args),

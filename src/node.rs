@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tidewire_auth::method::Method;
+use tidewire_auth::revocation::Revocations;
+use tidewire_edge::auth::authority::{Asked, Authority, Check};
+use tidewire_edge::auth::headers::IdentityHeaders;
 use tidewire_edge::backend::Backend;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -29,14 +33,17 @@ use crate::acme::Acme;
 use crate::acme::metrics::AcmeMetrics;
 use crate::endpoints::HubEndpoint;
 use crate::page;
+use crate::plan::auth::{AuthCheck, AuthPlan};
 use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
+use crate::revocations::Revoker;
 
 /// A running node.
 pub struct Node {
     workers: Workers,
+    /// What goes on on the control plane: health probes, keys that are read again.
     probes: Vec<JoinHandle<()>>,
     /// Keeps the certificates that an authority issues.
-    acme: Option<Acme>,
+    _acme: Option<Acme>,
     drain_deadline: Duration,
     /// The addresses of its listeners, with the ports that the system chose.
     pub addresses: Vec<SocketAddr>,
@@ -53,7 +60,10 @@ pub struct NodeView {
     /// By worker.
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
+    pub revoker: Arc<Revoker>,
     pub acme_metrics: Arc<AcmeMetrics>,
+    /// How clients say who they are.
+    pub methods: Vec<Arc<Method>>,
     is_draining: AtomicBool,
 }
 
@@ -75,11 +85,21 @@ impl Node {
         let addresses = listeners.iter().map(Listener::address).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
+        let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
         let acme = plan.acme.clone();
+        let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
+        let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
-        let edge_metrics: Vec<_> =
-            (0..count).map(|_| Arc::new(EdgeMetrics::new(edge.routes.len()))).collect();
+        let revoker = Revoker::start(
+            revocation,
+            Arc::clone(&edge.revocations),
+            hub.clone().zip(hub_config).as_ref(),
+            control,
+        )?;
+        let edge_metrics: Vec<_> = (0..count)
+            .map(|_| Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len())))
+            .collect();
         let build = Build {
             edge: Arc::clone(&edge),
             hub: hub.clone(),
@@ -89,6 +109,7 @@ impl Node {
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
         let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(kept);
         probes.extend(tls::watch::spawn(&edge.tls, control));
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
@@ -98,10 +119,12 @@ impl Node {
             edge_metrics,
             worker_metrics: workers.metrics().to_vec(),
             hub,
+            revoker,
             acme_metrics,
+            methods,
             is_draining: AtomicBool::new(false),
         });
-        Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
+        Ok(Self { workers, probes, _acme: acme, drain_deadline, addresses, view })
     }
 
     pub fn drainer(&self) -> Drainer {
@@ -115,7 +138,7 @@ impl Node {
         self.workers.drainer().drain(self.drain_deadline);
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
-        drop(self.acme);
+        self.view.revoker.stop();
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
         }
@@ -182,6 +205,8 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .into_iter()
         .map(|route| assemble_route(route, &backends, &mut topics))
         .collect();
+    let authorities: Vec<_> =
+        plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
     let (listeners, https) = listeners.unzip();
@@ -192,12 +217,28 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         https,
         routes,
         backends,
+        identity_headers: IdentityHeaders::of(&authorities),
+        authorities,
         timeouts: plan.timeouts,
-        revocations: Arc::default(),
+        revocations: Arc::new(Revocations::new(plan.revocation.max)),
         challenges: challenges.unwrap_or_default(),
         is_logging_requests: plan.log.requests,
     };
     (edge, topics)
+}
+
+fn assemble_authority(auth: AuthPlan, backends: &[Arc<Backend>]) -> Authority {
+    let check = match auth.check {
+        AuthCheck::Method(method) => Check::Method(method),
+        AuthCheck::Forward { forward, backend } => Check::Forward(Box::new(Asked {
+            forward: *forward,
+            backend: Arc::clone(&backends[backend]),
+            is_right: AtomicBool::new(true),
+        })),
+    };
+    let headers = auth.config.headers.into_iter();
+    let headers = headers.filter_map(|(name, template)| Some((name.parse().ok()?, template)));
+    Authority { name: auth.config.name, check, headers: headers.collect() }
 }
 
 fn assemble_route(
@@ -216,7 +257,13 @@ fn assemble_route(
         TargetPlan::Redirect(redirect) => Target::Redirect(redirect),
         TargetPlan::Respond(respond) => Target::Respond(respond),
     };
-    Route { name: route.name, matcher: route.matcher, target, cross_site: route.cross_site }
+    Route {
+        name: route.name,
+        matcher: route.matcher,
+        access: route.access,
+        target,
+        cross_site: route.cross_site,
+    }
 }
 
 /// What every worker builds its service from.

@@ -18,7 +18,7 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(stdout).unwrap()
 }
 
-const VERBS: [&str; 7] = ["up", "run", "check", "config", "bench", "completions", "man"];
+const VERBS: [&str; 8] = ["up", "run", "check", "config", "token", "bench", "completions", "man"];
 
 #[test]
 fn the_version_is_printed() {

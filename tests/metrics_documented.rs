@@ -6,13 +6,18 @@ use std::path::Path;
 
 use tidewire_testkit::child::Child;
 use tidewire_testkit::http::get;
-use tidewire_testkit::tidewire::command;
+use tidewire_testkit::tidewire::{Tidewire, command};
 
 #[test]
 fn the_metrics_page_has_every_metric_with_its_type_and_labels() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let documented = documented(&fs::read_to_string(page).unwrap());
-    assert_eq!(exposed(&scrape()), documented, "left is exposed, right is docs/metrics.md");
+    let mut exposed = exposed_by(&scrape());
+    exposed.extend(exposed_by(&scrape_auth()).into_iter().filter(|(name, _)| {
+        // The others are those of `up`, some of them without a value yet.
+        name.starts_with("auth_") || name.starts_with("edge_auth_")
+    }));
+    assert_eq!(exposed, documented, "left is exposed, right is docs/metrics.md");
 }
 
 /// By name: type and labels.
@@ -41,7 +46,21 @@ fn scrape() -> String {
 }
 
 /// What an exposition says: a counter's name gets its `_total`, as in queries.
-fn exposed(text: &str) -> Metrics {
+/// The metrics of an edge that has fetched a key set, from another that answers with it.
+fn scrape_auth() -> String {
+    let listen = "[[listen]]\nname = 'public'\nbind = '127.0.0.1:0'\n\n[[route]]\n";
+    let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let issuer = Tidewire::run(&format!("{listen}respond = {{ status = 200, body = '{keys}' }}\n"));
+    let auth =
+        format!("[[auth]]\nname = 'users'\njwt = {{ jwks = 'http://{}/' }}\n", issuer.address());
+    let edge = Tidewire::run(&format!("{listen}respond = {{ status = 204 }}\n{auth}"));
+    tidewire_testkit::deadline::until("the key set is fetched", || {
+        let text = edge.metrics();
+        text.contains("auth_jwks_age_seconds{").then_some(text)
+    })
+}
+
+fn exposed_by(text: &str) -> Metrics {
     let mut metrics = Metrics::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').expect("a name and its type");

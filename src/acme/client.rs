@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::response::Parts;
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
@@ -42,6 +43,8 @@ enum RequestError {
     Timeout,
     #[error("{0}")]
     Http(String),
+    #[error("it answers {status}: {said}")]
+    Refused { status: StatusCode, said: String },
     #[error("the answer broke off: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -76,6 +79,7 @@ impl Client {
 
 impl HttpClient for Client {
     fn request(&self, request: Request<BodyWrapper<Bytes>>) -> Answer {
+        let is_signed = request.method() == Method::POST;
         let (sent, retry_after) = (self.http.request(request), Arc::clone(&self.retry_after));
         Box::pin(async move {
             let answered = async {
@@ -92,6 +96,11 @@ impl HttpClient for Client {
                 let said = parts.headers.get(header::RETRY_AFTER).and_then(|it| it.to_str().ok());
                 *retry_after.lock().unwrap_or_else(PoisonError::into_inner) =
                     said.and_then(|text| when(text, SystemTime::now()));
+                if !is_signed || !is_problem(&parts) {
+                    let refused =
+                        RequestError::Refused { status: parts.status, said: said_in(&body) };
+                    return Err(instant_acme::Error::Other(Box::new(refused)));
+                }
             }
             Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
         })
@@ -115,6 +124,21 @@ fn roots(path: &Path) -> Result<RootCertStore, ClientError> {
     Ok(roots)
 }
 
+/// Whether an answer is an error as ACME tells it: all that instant-acme understands, and where it
+/// expects it. A proxy in front of an authority tells its errors otherwise.
+fn is_problem(parts: &Parts) -> bool {
+    let media_type = parts.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    media_type.is_some_and(|it| it.starts_with("application/problem+json"))
+}
+
+/// What may be logged of a refusal: its detail, or its beginning.
+fn said_in(body: &[u8]) -> String {
+    let problem = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    let text = String::from_utf8_lossy(body);
+    let text = problem["detail"].as_str().unwrap_or(&text);
+    text.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect()
+}
+
 /// What an error says with all that caused it: hyper's own text is "client error (Connect)".
 fn chain_of(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -132,6 +156,7 @@ fn when(text: &str, now: SystemTime) -> Option<SystemTime> {
     }
 }
 
+const SHOWN_CHARS: usize = 200;
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// A chain has some thousand; a directory less.
 const ANSWER_BYTES_MAX: usize = 1 << 20;

@@ -229,12 +229,14 @@ fn request(names: &Names) -> Result<(String, Vec<u8>), rcgen::Error> {
 
 /// What an error of the authority is, with what it said besides.
 fn told(error: AcmeError, client: &Client, stage: &'static str) -> OrderError {
+    let until = client.retry_after();
     match error {
-        AcmeError::Api(problem) if is(&problem, "rateLimited") => {
-            OrderError::RateLimited { detail: detail(&problem), until: client.retry_after() }
+        AcmeError::Api(problem) if until.is_some() || is(&problem, "rateLimited") => {
+            OrderError::RateLimited { detail: detail(&problem), until }
         }
         AcmeError::Api(problem) => OrderError::Authority(detail(&problem)),
         AcmeError::Timeout(_) => OrderError::Slow(stage),
+        other if until.is_some() => OrderError::RateLimited { detail: other.to_string(), until },
         other => OrderError::Authority(other.to_string()),
     }
 }

@@ -10,13 +10,13 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use tidewire_edge::end::{Party, Reason};
-use tidewire_edge::metrics::RouteMetrics;
+use tidewire_edge::metrics::{AUTH_RESULTS, RouteMetrics};
 use tidewire_edge::server::Server;
 use tidewire_hub::hub::Hub;
 use tidewire_hub::metrics::{DENIED, HubMetrics, RENEWALS};
-use tidewire_runtime::metrics::WorkerMetrics;
+use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 
-use super::tls;
+use super::{revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -31,9 +31,12 @@ impl Collector for Exposition {
         self.runtime(&mut out)?;
         self.routes(&mut out)?;
         self.ends(&mut out)?;
+        self.vouching(&mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
+        revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
+        self.keys(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -135,6 +138,24 @@ impl Exposition {
         out.counter("edge_ends", "Ends of client connections, by who ended them and why", ends)
     }
 
+    fn vouching(&self, out: &mut Out<'_>) -> fmt::Result {
+        let results = self.nodes.iter().flat_map(|node| {
+            let authorities = node.edge.authorities.iter().enumerate();
+            authorities.flat_map(move |(index, authority)| {
+                AUTH_RESULTS.into_iter().enumerate().map(move |(result, word)| {
+                    let counters = node.edge_metrics.iter().map(|it| &it.auths[index][result]);
+                    let labels = vec![
+                        ("node", node.name.clone()),
+                        ("auth", authority.name.clone()),
+                        ("result", word.to_owned()),
+                    ];
+                    (labels, counters.map(Counter::value).sum())
+                })
+            })
+        });
+        out.counter("edge_auth", "What was found out about clients, by who found it out", results)
+    }
+
     fn servers(&self, out: &mut Out<'_>) -> fmt::Result {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.gauge(
@@ -208,6 +229,36 @@ impl Exposition {
             })
         });
         out.counter("acme_orders", "Certificates ordered, by what came of it", orders)
+    }
+
+    /// Left out where nobody has to say who they are.
+    fn keys(&self, out: &mut Out<'_>) -> fmt::Result {
+        let reports = || {
+            self.nodes.iter().flat_map(|node| {
+                let reports = node.methods.iter().filter_map(|method| method.report());
+                reports.map(|report| {
+                    let labels =
+                        vec![("node", node.name.clone()), ("auth", report.auth.to_string())];
+                    (labels, report)
+                })
+            })
+        };
+        if reports().next().is_none() {
+            return Ok(());
+        }
+        let keys = reports().map(|(labels, report)| (labels, report.keys as u64));
+        out.gauge("auth_keys", "Keys or users that clients are checked with", keys)?;
+        let fetched = || reports().filter_map(|(labels, it)| Some((labels, it.fetches?)));
+        let ages = fetched().filter_map(|(labels, it)| Some((labels, it.age?.as_secs())));
+        out.gauge("auth_jwks_age_seconds", "Time since the key set was fetched", ages)?;
+        let fetches = fetched().flat_map(|(labels, it)| {
+            [("ok", it.ok), ("failed", it.failed)].map(|(result, count)| {
+                let mut labels = labels.clone();
+                labels.push(("result", result.to_owned()));
+                (labels, count)
+            })
+        });
+        out.counter("auth_jwks_fetches", "Fetches of key sets, by what they came to", fetches)
     }
 
     fn hubs(&self, out: &mut Out<'_>) -> fmt::Result {

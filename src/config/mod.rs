@@ -23,9 +23,11 @@ pub mod one_or_many;
 pub mod place;
 pub mod reading;
 pub mod reference;
+pub mod revocation;
 pub mod route;
 pub mod sample;
 pub mod schema;
+pub mod secrets;
 pub mod starting;
 pub mod suggest;
 pub mod syntax;
@@ -43,6 +45,7 @@ use self::admin::AdminConfig;
 use self::drain::DrainConfig;
 use self::listen::ListenConfig;
 use self::log::LogConfig;
+use self::revocation::RevocationConfig;
 use self::route::RouteConfig;
 use crate::acme::config::AcmeConfig;
 
@@ -68,7 +71,9 @@ pub struct Config {
     pub acme: Option<AcmeConfig>,
     /// How long each wait may take.
     pub timeout: Timeouts,
-    /// Health, readiness and metrics, over HTTP. Without it, there are none.
+    /// Credentials that are not accepted any more.
+    pub revocation: RevocationConfig,
+    /// Health, readiness, metrics and revocations, over HTTP. Without it, there are none.
     pub admin: Option<AdminConfig>,
     /// What is written to the log.
     pub log: LogConfig,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_edge::auth::access::Satisfy;
+use tidewire_edge::auth::claims::ClaimValues;
 use tidewire_edge::cors::CorsConfig;
 use tidewire_edge::host::HostPattern;
 use tidewire_edge::origin::OriginConfig;
@@ -34,6 +36,17 @@ pub struct RouteConfig {
     pub header: BTreeMap<String, String>,
     /// Set to `true`, it takes only WebSocket handshakes; `false`, only other requests.
     pub websocket: Option<bool>,
+    /// Whom it takes: clients for whom these `[[auth]]` vouch, by name. Whom it does not take may
+    /// be for a later route that has `auth`, too, and is for none that has not; in the end there is
+    /// a 401 or 403. An empty list takes everybody, also whom an earlier route has refused.
+    pub auth: Option<OneOrMany<String>>,
+    /// How many of them must vouch for a client, when there are several.
+    #[serde(default)]
+    pub satisfy: Satisfy,
+    /// Claims that a client must have, each with its value, or with a list of which it must have
+    /// one. A claim that is a list has its elements, `scope` those between its spaces.
+    #[serde(default)]
+    pub claims: BTreeMap<String, ClaimValues>,
     /// Whose pages may open WebSockets here. By default, those of this site and no others.
     #[serde(default)]
     pub origin: OriginConfig,

@@ -25,6 +25,9 @@ const INTRODUCTION: &str = "\
 /// The keys that the file sets, although they need not be: without them it would do nothing.
 const SET: [&str; 3] = ["route.path", "route.backend", "backend.server.check"];
 
+/// The lists of tables that the file only shows: they need a secret or a file of one's own.
+const SHOWN: [&str; 1] = ["auth"];
+
 /// Whether a table is in force or only shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
@@ -62,9 +65,11 @@ impl File {
         self.line("");
         self.comment(shape.description());
         if shape.kind() == Kind::Tables {
-            self.line(&format!("[[{name}]]"));
+            let is_shown = SHOWN.contains(&&*name);
+            let presence = if is_shown { Presence::Shown } else { Presence::Given };
+            self.line(&format!("{}[[{name}]]", mark(presence)));
             let element = shape.element().expect("a list of tables has elements");
-            return self.table(element, &[path, &[Step::Index(0)]].concat(), Presence::Given);
+            return self.table(element, &[path, &[Step::Index(0)]].concat(), presence);
         }
         // A table without a default makes a difference by being there.
         let presence = match shape.default() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_edge::hsts::HstsConfig;
 use tidewire_edge::tls::sources::{Alpn, ClientCertMode, MinVersion};
 use tidewire_runtime::units::Period;
 
@@ -33,6 +34,9 @@ pub struct TlsConfig {
     pub alpn: Vec<Alpn>,
     /// Ask clients for a certificate.
     pub client_cert: Option<ClientCertConfig>,
+    /// Have browsers remember to come by TLS only (`Strict-Transport-Security`), with every answer
+    /// here.
+    pub hsts: Option<HstsConfig>,
     /// How often the files are looked at. Files that have changed are read; when they are right,
     /// new connections get what is in them, and open ones are left alone. `0s` is never. SIGHUP
     /// has them read at once.

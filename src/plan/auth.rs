@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use tidewire_auth::config::{API_KEY_KEYS, ApiKeyConfig, AuthConfig, JWT_KEYS, JwtConfig, METHODS};
+use tidewire_auth::forward::Forward;
 use tidewire_auth::key_set::is_url;
 use tidewire_auth::method::{Method, MethodFault};
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::Checks;
 use crate::config::Config;
@@ -16,7 +20,33 @@ use crate::config::suggest::list;
 #[derive(Clone, Debug)]
 pub struct AuthPlan {
     pub config: AuthConfig,
-    pub method: Arc<Method>,
+    pub check: AuthCheck,
+}
+
+/// Who vouches for clients.
+#[derive(Clone, Debug)]
+pub enum AuthCheck {
+    Method(Arc<Method>),
+    /// A service, by the index of its backend.
+    Forward {
+        forward: Box<Forward>,
+        backend: usize,
+    },
+}
+
+impl AuthPlan {
+    /// Keeps its keys current, if they can change.
+    pub fn keep(&self, control: &Handle) -> Option<JoinHandle<()>> {
+        self.method()?.keep(control)
+    }
+
+    /// What vouches for clients here, without asking anybody.
+    pub fn method(&self) -> Option<&Arc<Method>> {
+        match &self.check {
+            AuthCheck::Method(method) => Some(method),
+            AuthCheck::Forward { .. } => None,
+        }
+    }
 }
 
 impl<'c> Checks<'c> {
@@ -27,11 +57,16 @@ impl<'c> Checks<'c> {
         let names = named.map(|(i, it)| (it.name.as_str(), tables.index(i).key("name")));
         self.names("auth", names);
         let numbered = config.auth.iter().enumerate();
-        numbered.filter_map(|(index, auth)| self.auth(auth, tables.index(index))).collect()
+        numbered.filter_map(|(index, auth)| self.auth(auth, tables.index(index), config)).collect()
     }
 
-    fn auth(&mut self, auth: &AuthConfig, place: Place<'c>) -> Option<AuthPlan> {
+    fn auth(&mut self, auth: &AuthConfig, place: Place<'c>, all: &Config) -> Option<AuthPlan> {
+        self.identity_headers(auth, place);
         self.exactly_one(&METHODS, place, "`[[auth]]`", "method")?;
+        if let Some(forward) = &auth.forward {
+            let check = self.forward_auth(forward, place, all)?;
+            return Some(AuthPlan { config: auth.clone(), check });
+        }
         if let Some(jwt) = &auth.jwt {
             self.jwt(jwt, place.key("jwt"))?;
         }
@@ -42,7 +77,10 @@ impl<'c> Checks<'c> {
             return None;
         }
         match Method::new(auth, self.dir) {
-            Ok(method) => method.map(|it| AuthPlan { config: auth.clone(), method: Arc::new(it) }),
+            Ok(method) => method.map(|it| {
+                let check = AuthCheck::Method(Arc::new(it));
+                AuthPlan { config: auth.clone(), check }
+            }),
             Err(fault) => {
                 self.method_fault(&fault, place);
                 None

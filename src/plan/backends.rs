@@ -124,6 +124,8 @@ impl<'c> Checks<'c> {
     fn unused(&mut self, config: &Config) {
         let meant: HashSet<&str> =
             config.route.iter().filter_map(|route| route.backend.as_deref()).collect();
+        let asked = config.auth.iter().filter_map(|auth| auth.forward.as_ref());
+        let asked: HashSet<&str> = asked.map(|forward| forward.backend.as_str()).collect();
         let there: HashSet<&str> = config.backend.iter().map(|it| it.name.as_str()).collect();
         // A route that is wrong was perhaps to lead to one of them.
         if !self.place.key("route").is_whole() || !meant.is_subset(&there) {
@@ -131,7 +133,10 @@ impl<'c> Checks<'c> {
         }
         for (index, backend) in config.backend.iter().enumerate() {
             let name = self.place.key("backend").index(index).key("name");
-            if name.is_given() && !meant.contains(backend.name.as_str()) {
+            if name.is_given()
+                && !meant.contains(backend.name.as_str())
+                && !asked.contains(backend.name.as_str())
+            {
                 let message = format!("no route leads to backend `{}`", name.shown());
                 self.report(Diagnostic::warning(message).at(name.span(), "nobody can reach it"));
             }

@@ -1,24 +1,47 @@
 //! HTTPS: that a listener that sends its clients to https can, and that nothing waits behind it.
 
+use tidewire_edge::hsts::HstsConfig;
+use tidewire_edge::https_policy::HttpsPolicy;
+
 use super::{Checks, RoutePlan};
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::listen::ListenConfig;
+use crate::config::place::Place;
 
 impl Checks<'_> {
-    /// Reports listeners with TLS that send their clients to TLS.
-    pub(super) fn https_redirects(&mut self, config: &Config) {
-        for (index, listener) in config.listen.iter().enumerate() {
-            let place = self.place.key("listen").index(index);
-            let redirect = place.key("https_redirect");
-            if listener.https_redirect.is_some()
-                && redirect.is_given()
-                && place.key("tls").is_given()
-            {
-                let finding = Diagnostic::error("a listener with TLS sends its clients to TLS");
-                let finding = finding.at(redirect.key_span(), "expected on a listener without TLS");
-                self.report(finding.also(place.key("tls").key_span(), "TLS here"));
-            }
+    /// What a listener does so that its clients come by TLS; what is wrong with it is reported.
+    pub(super) fn https(&mut self, listener: &ListenConfig, place: Place<'_>) -> HttpsPolicy {
+        let (redirect, tls) = (place.key("https_redirect"), place.key("tls"));
+        if listener.https_redirect.is_some() && redirect.is_given() && tls.is_given() {
+            let finding = Diagnostic::error("a listener with TLS sends its clients to TLS");
+            let finding = finding.at(redirect.key_span(), "expected on a listener without TLS");
+            self.report(finding.also(tls.key_span(), "TLS here"));
         }
+        let config = listener.tls.as_ref();
+        let hsts = config.and_then(|tls| tls.hsts);
+        self.hsts(hsts, tls.key("hsts"));
+        HttpsPolicy {
+            redirect: listener.https_redirect,
+            hsts: hsts.map(HstsConfig::header),
+            asks_clients: config.is_some_and(|tls| tls.client_cert.is_some()),
+        }
+    }
+
+    fn hsts(&mut self, hsts: Option<HstsConfig>, place: Place<'_>) {
+        let lacks = hsts.and_then(HstsConfig::lacks_for_preload);
+        let Some(key) = lacks.filter(|_| place.is_given() && place.is_whole()) else { return };
+        let finding = Diagnostic::error("browsers do not take such a host into their lists");
+        let expected = match key {
+            "max_age" => "needs a `max_age` of a year or more, such as \"365d\"",
+            _ => "needs `include_subdomains = true`",
+        };
+        let finding = finding.at(place.key("preload").span(), expected);
+        let lacking = place.key(key);
+        self.report(match lacking.is_given() {
+            true => finding.also(lacking.span(), "this is not enough"),
+            false => finding,
+        });
     }
 
     /// Reports routes that only have listeners that send every request away.

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use tidewire_edge::https_policy::HttpsPolicy;
-
 use super::{Checks, ListenerPlan};
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
@@ -40,7 +38,7 @@ impl<'c> Checks<'c> {
         let plan = |(index, it): (usize, &ListenConfig)| ListenerPlan {
             name: it.name.clone(),
             bind: it.bind.0.iter().map(|address| address.0).collect(),
-            https: HttpsPolicy::new(it.https_redirect, None),
+            https: self.https(it, tables.index(index)),
             tls: self.tls(it, tables.index(index)),
         };
         config.listen.iter().enumerate().map(plan).collect()

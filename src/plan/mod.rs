@@ -3,6 +3,7 @@
 //! A plan is valid or is not built; the only way to one is from a text. What cannot be in it (a
 //! route without a target, a backend without servers) its types do not have.
 
+mod access;
 pub mod acme;
 pub mod auth;
 mod backends;
@@ -12,6 +13,7 @@ mod hub;
 mod listeners;
 mod names;
 mod reach;
+mod revocation;
 mod routes;
 mod summary;
 mod targets;
@@ -25,7 +27,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use tidewire_auth::secret::Secret;
+use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
@@ -47,6 +52,7 @@ use crate::config::log::LogConfig;
 use crate::config::place::Place;
 use crate::config::reading::{Completeness, Reader};
 use crate::config::schema::Schema;
+use crate::config::secrets;
 use crate::config::syntax;
 use crate::config::tree::Node;
 
@@ -65,11 +71,27 @@ pub struct Plan {
     pub acme: Option<AcmePlan>,
     /// Set at least when a route leads to the hub.
     pub hub: Option<HubConfig>,
+    pub revocation: RevocationPlan,
     /// Where health and metrics are; `None` is nowhere.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminPlan>,
     pub log: LogConfig,
     /// The time that connections have to end when the node is told to.
     pub drain_deadline: Period,
+}
+
+/// What is kept of revocations.
+#[derive(Clone, Debug)]
+pub struct RevocationPlan {
+    pub file: Option<PathBuf>,
+    pub max: usize,
+    pub default_for: Duration,
+}
+
+/// Where operators ask, and what they must show to change something.
+#[derive(Clone, Debug)]
+pub struct AdminPlan {
+    pub bind: SocketAddr,
+    pub token: Option<Secret>,
 }
 
 /// Addresses on which clients are accepted alike.
@@ -88,6 +110,8 @@ pub struct RoutePlan {
     /// Unique, for logs and metrics.
     pub name: String,
     pub matcher: Matcher,
+    /// Whom it takes; `None` is everybody whom no earlier route has refused.
+    pub access: Option<Access>,
     pub target: TargetPlan,
     pub cross_site: CrossSite,
 }
@@ -156,8 +180,9 @@ impl Plan {
     /// The plan of a text, and the warnings about it; or all that is wrong with it.
     pub fn from_source(source: &Source<'_>) -> Result<(Self, Report), Report> {
         let mut findings = Vec::new();
-        let plan = build(source, &mut findings);
-        let report = Report::new(source.name, source.text, findings);
+        let mut shown = String::new();
+        let plan = build(source, &mut findings, &mut shown);
+        let report = Report::new(source.name, &shown, findings);
         match plan {
             Some(plan) if report.count(Severity::Error) == 0 => Ok((plan, report)),
             _ => Err(report),
@@ -165,10 +190,12 @@ impl Plan {
     }
 }
 
-/// The plan; also when there are errors that leave one. `None` comes with an error.
-fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Plan> {
+/// The plan; also when there are errors that leave one. `None` comes with an error. `shown` becomes
+/// the text as findings may show it.
+fn build(source: &Source<'_>, findings: &mut Vec<Diagnostic>, shown: &mut String) -> Option<Plan> {
     let schema = Schema::of_config();
     let (mut tree, errors) = Node::parse(source.text);
+    *shown = secrets::masked(source.text, &tree);
     findings.extend(environment::expand(&mut tree, source.text, source.environment));
     let completeness = if errors.is_empty() { Completeness::Whole } else { Completeness::Doubtful };
     let reader = Reader { tree: &mut tree, schema, findings, completeness };
@@ -203,14 +230,15 @@ impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
         let listeners = self.listeners(&config);
-        self.https_redirects(&config);
         let acme = self.acme(&config);
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
+        self.unasked(&config);
         self.hub(&config);
+        let (revocation, admin) = (self.revocation(&config), self.admin(&config));
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
-        let Config { timeout, backend, hub, admin, log, drain, .. } = config;
+        let Config { timeout, backend, hub, log, drain, .. } = config;
         Plan {
             workers: workers.unwrap_or_else(one_per_core),
             listeners,
@@ -220,7 +248,8 @@ impl Checks<'_> {
             timeouts: timeout,
             acme,
             hub,
-            admin: admin.map(|admin| admin.bind.0),
+            revocation,
+            admin,
             log,
             drain_deadline: drain.deadline,
         }

@@ -1,5 +1,6 @@
 //! Routes that never match, because an earlier one takes all that they would.
 
+use tidewire_edge::auth::access::Access;
 use tidewire_edge::host::HostPattern;
 use tidewire_edge::path::PathPattern;
 use tidewire_edge::route::{HeaderMatcher, Matcher};
@@ -12,8 +13,15 @@ impl Checks<'_> {
     pub(super) fn reach(&mut self, routes: &[RoutePlan]) {
         let scopes: Vec<Scope<'_>> = routes.iter().map(Scope::of).collect();
         for (index, scope) in scopes.iter().enumerate() {
-            let covers = |earlier: &Scope<'_>| earlier.covers(scope);
-            let Some(first) = scopes[..index].iter().position(covers) else { continue };
+            // An open route is passed over for those whom one before it has refused: they may come
+            // to a later one that asks.
+            let covers = |&first: &usize| {
+                let is_passed_over = scopes[first].access.is_none()
+                    && scope.access.is_some()
+                    && scopes[..first].iter().any(Scope::can_refuse);
+                scopes[first].covers(scope) && !is_passed_over
+            };
+            let Some(first) = (0..index).find(covers) else { continue };
             let place = |index| {
                 let route = self.place.key("route").index(index);
                 let path = route.key("path");
@@ -23,7 +31,12 @@ impl Checks<'_> {
             let finding = finding
                 .at(place(index).span(), "never reached")
                 .also(place(first).span(), "takes all of them");
-            self.report(finding.help("the first route that matches is taken: put it above"));
+            let is_kept = scopes[first].can_refuse() && scope.access.is_none();
+            self.report(finding.help(if is_kept {
+                "whom a route with `auth` refuses is for none without; `auth = []` takes everybody"
+            } else {
+                "the first route that matches is taken: put it above"
+            }));
         }
     }
 }
@@ -31,12 +44,31 @@ impl Checks<'_> {
 /// The requests that a route takes if no other does.
 struct Scope<'r> {
     matcher: &'r Matcher,
+    access: Option<&'r Access>,
     path: Segments,
 }
 
 impl<'r> Scope<'r> {
     fn of(route: &'r RoutePlan) -> Self {
-        Self { matcher: &route.matcher, path: Segments::of(&route.matcher.path) }
+        let access = route.access.as_ref();
+        Self { matcher: &route.matcher, access, path: Segments::of(&route.matcher.path) }
+    }
+
+    /// Whether there are clients that it does not take.
+    fn can_refuse(&self) -> bool {
+        self.access.is_some_and(|access| !access.auths.is_empty())
+    }
+
+    /// Whether `other` gets no client of a request that both match.
+    fn lets_in(&self, other: &Self) -> bool {
+        match (self.access.filter(|_| self.can_refuse()), other.access) {
+            (None, _) | (Some(_), None) => true,
+            (Some(this), Some(that)) => {
+                this.auths == that.auths
+                    && (this.satisfy == that.satisfy || this.auths.len() < 2)
+                    && this.claims.iter().all(|claim| that.claims.contains(claim))
+            }
+        }
     }
 
     /// Whether all that `other` takes is in this one.
@@ -50,6 +82,7 @@ impl<'r> Scope<'r> {
         let has_host = |host: &HostPattern| this.hosts.iter().any(|it| covers_host(it, host));
         let has_header = |wanted: &HeaderMatcher| that.headers.iter().any(|it| implies(it, wanted));
         listeners
+            && self.lets_in(other)
             && self.path.covers(&other.path)
             && (this.websocket.is_none() || this.websocket == that.websocket)
             && this.headers.iter().all(has_header)

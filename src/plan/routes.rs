@@ -25,14 +25,18 @@ impl<'c> Checks<'c> {
         for ((index, route), name) in numbered().zip(names) {
             let place = tables.index(index);
             let matcher = self.matcher(route, place, config);
+            let access = self.access(route, place, config);
             let cross_site = self.cross_site(route, place);
             if let Some(target) = self.target(route, place, config) {
-                routes.push(RoutePlan { name, matcher, target, cross_site });
+                routes.push(RoutePlan { name, matcher, access, target, cross_site });
             }
         }
         let has_all = routes.len() == config.route.len() && tables.is_whole();
         if has_all {
             self.reach(&routes);
+            for (index, route) in routes.iter().enumerate() {
+                self.carried(route, tables.index(index), config);
+            }
             self.listeners_lead_somewhere(config, &routes);
             self.routes_behind_redirects(config, &routes);
         }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use tidewire_edge::auth::access::Satisfy;
 use tidewire_edge::health::ProbeKind;
 
+use super::auth::AuthCheck;
 use super::{BackendPlan, Plan, RoutePlan, TargetPlan};
 
 impl fmt::Display for Plan {
@@ -28,9 +30,9 @@ impl Plan {
         let routes = self.routes.iter().map(|it| ("route", it.name.clone(), self.route(it)));
         let backends = self.backends.iter().map(backend);
         let auths =
-            self.auths.iter().map(|it| ("auth", it.config.name.clone(), it.method.to_string()));
+            self.auths.iter().map(|it| ("auth", it.config.name.clone(), self.auth(&it.check)));
         let hub = self.hub.iter().map(|hub| ("hub", String::new(), hub.broker.to_string()));
-        let admin = self.admin.iter().map(|bind| ("admin", String::new(), bind.to_string()));
+        let admin = self.admin.iter().map(|it| ("admin", String::new(), it.bind.to_string()));
         let workers = [("workers", String::new(), self.workers.to_string())];
         listeners
             .chain(routes)
@@ -40,6 +42,15 @@ impl Plan {
             .chain(admin)
             .chain(workers)
             .collect()
+    }
+
+    fn auth(&self, check: &AuthCheck) -> String {
+        match check {
+            AuthCheck::Method(method) => method.to_string(),
+            AuthCheck::Forward { backend, .. } => {
+                format!("forward to {}", self.backends[*backend].config.name)
+            }
+        }
     }
 
     /// What a route asks for and where it leads. Values of headers are not shown: they may be keys.
@@ -58,6 +69,19 @@ impl Plan {
         if let Some(listeners) = &matcher.listeners {
             let names: Vec<_> = listeners.iter().map(|&i| &self.listeners[i].name).collect();
             conditions.push(format!("from {}", join(&names)));
+        }
+        if let Some(access) = &route.access {
+            let names: Vec<_> = access.auths.iter().map(|&i| &self.auths[i].config.name).collect();
+            let joint = if access.satisfy == Satisfy::All { " and " } else { " or " };
+            conditions.push(match names.as_slice() {
+                [] => "for everybody".to_owned(),
+                _ => format!(
+                    "for {}",
+                    names.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(joint)
+                ),
+            });
+            conditions
+                .extend(access.claims.iter().map(|claim| format!("with claim {}", claim.name)));
         }
         let target = match &route.target {
             TargetPlan::Backend(index) => format!("backend {}", self.backends[*index].config.name),

@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod man;
+pub mod revoke;
 pub mod run;
 pub mod token;
 pub mod up;

@@ -27,7 +27,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     process::open_files(websockets_wanted(&plan), files_each);
     let control = process::control()?;
     let signals = Signals::listen(control.handle())?;
-    let admin = plan.admin;
+    let admin = plan.admin.clone();
     let name = plan.hub.as_ref().map_or_else(|| "edge".to_owned(), |hub| hub.node_name());
     let node = Node::start(&name, plan, &MemoryBroker::new(), control.handle())?;
     let view = node.view.clone();
@@ -35,9 +35,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     for address in &node.addresses {
         info!(%address, "listening");
     }
-    if let Some(bind) = admin {
-        let address = admin::start(bind, vec![node.view.clone()], control.handle())?;
-        info!(%address, "admin: /healthz, /readyz, /metrics");
+    if let Some(plan) = admin {
+        let address = admin::start(plan, vec![node.view.clone()], control.handle())?;
+        info!(%address, "admin: /healthz, /readyz, /metrics, /revocations");
     }
     process::serve_until_signal(&control, signals, vec![node])?;
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use crate::cli::UpArgs;
 use crate::config::diagnostic::Paint;
 use crate::dev_certificate::DevCertificate;
 use crate::node::Node;
-use crate::plan::Plan;
+use crate::plan::{AdminPlan, Plan};
 use crate::signals::Signals;
 use crate::{admin, logging, process};
 
@@ -36,7 +36,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let edge_config = edge_config(args, &servers, tls.as_ref())?;
     let edge = start("edge", &edge_config, &memory, control.handle())?;
     let views = std::iter::once(&edge).chain(&servers).map(|node| node.view.clone()).collect();
-    let admin = admin::start(ANY_PORT, views, control.handle())?;
+    let admin = admin::start(AdminPlan { bind: ANY_PORT, token: None }, views, control.handle())?;
     print!("{}", greeting(args, &edge, &servers, admin, tls.as_ref()));
     if args.open {
         open(&format!("{}://{}/", scheme("http", args), edge.addresses[0]));

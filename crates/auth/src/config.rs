@@ -2,6 +2,7 @@
 //!
 //! To add a method: a table here, a variant of `method::Method`, its name in [`METHODS`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use http::header::HeaderName;
@@ -9,9 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_runtime::units::{Period, Size};
 
+use crate::forward::ForwardConfig;
 use crate::jwt::algorithm::Algorithm;
 use crate::place::Place;
 use crate::secret::Secret;
+use crate::template::ClaimTemplate;
 
 /// How clients say who they are, for routes to refer to: exactly one method, such as `jwt`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +24,8 @@ pub struct AuthConfig {
     pub name: String,
     /// Method: a JSON Web Token.
     pub jwt: Option<JwtConfig>,
+    /// Method: a service of one's own is asked.
+    pub forward: Option<ForwardConfig>,
     /// Method: a key that programs send.
     pub api_key: Option<ApiKeyConfig>,
     /// Method: a name and a password (HTTP Basic).
@@ -31,10 +36,15 @@ pub struct AuthConfig {
     /// the request.
     #[serde(default)]
     pub pass: bool,
+    /// Headers that servers get, with names of claims in braces; without the claim, there is no
+    /// header. Whatever clients send under the name of such a header of any `[[auth]]` is removed
+    /// from every request on every route.
+    #[serde(default)]
+    pub headers: BTreeMap<String, ClaimTemplate>,
 }
 
 /// The keys of an `[[auth]]` that are methods.
-pub const METHODS: [&str; 4] = ["jwt", "api_key", "basic", "client_cert"];
+pub const METHODS: [&str; 5] = ["jwt", "forward", "api_key", "basic", "client_cert"];
 
 /// JSON Web Tokens that are signed, checked with exactly one of `secret`, `secret_file`, `key` and
 /// `jwks`.

@@ -367,11 +367,12 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 /// What of a refusal goes to the client.
-const OF_REFUSALS: [HeaderName; 6] = [
+const OF_REFUSALS: [HeaderName; 7] = [
     header::WWW_AUTHENTICATE,
     header::SET_COOKIE,
     header::LOCATION,
     header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
     header::CACHE_CONTROL,
     header::RETRY_AFTER,
 ];

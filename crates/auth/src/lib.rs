@@ -17,6 +17,9 @@ pub mod client_cert;
 pub mod config;
 mod entries;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gossip;
 pub mod identity;
 pub mod jwks;
@@ -30,3 +33,4 @@ pub mod random;
 pub mod remote;
 pub mod revocation;
 pub mod secret;
+pub mod template;

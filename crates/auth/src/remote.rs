@@ -137,14 +137,13 @@ impl Remote {
     /// time.
     pub async fn ask(&self) -> bool {
         let mut ended = self.ended.subscribe();
-        {
-            let progress = self.progress();
-            let is_recent = progress.begun.is_some_and(|at| at.elapsed() < self.min_refresh);
-            if !progress.is_fetching && is_recent {
-                return false;
-            }
+        let is_fetching = self.progress().is_fetching;
+        if !is_fetching && self.is_recent() {
+            return false;
         }
-        self.asked.notify_one();
+        if !is_fetching {
+            self.asked.notify_one();
+        }
         timeout(self.timeout, ended.changed()).await.is_ok()
     }
 
@@ -232,6 +231,12 @@ impl Remote {
         self.ended.send_modify(|count| *count += 1);
     }
 
+    /// Whether the last fetch began so lately that none may follow only because a token asks for
+    /// one.
+    fn is_recent(&self) -> bool {
+        self.progress().begun.is_some_and(|at| at.elapsed() < self.min_refresh)
+    }
+
     /// The time to the next fetch.
     fn pause(&self) -> Duration {
         let progress = self.progress();
@@ -273,7 +278,17 @@ impl Remote {
 pub async fn keep(method: Weak<Method>) {
     loop {
         let Some((pause, asked)) = fetch_once(&method).await else { return };
-        let _ = timeout(pause, asked.notified()).await;
+        let wanted = async {
+            loop {
+                asked.notified().await;
+                // Whoever asked before the fetch that has just been has got it.
+                let is_recent = |method: Arc<Method>| Some(method.keys()?.remote()?.is_recent());
+                if method.upgrade().and_then(is_recent) != Some(true) {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(pause, wanted).await;
     }
 }
 

@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
+use tidewire_auth::identity::Identity;
 use tidewire_runtime::tls::Secured;
 use tracing::{debug, info};
 
@@ -31,6 +33,10 @@ pub struct Record {
     pub server: Option<String>,
     /// What went wrong on our side of the answer.
     pub fault: Option<&'static str>,
+    /// Who the client is, where that was asked.
+    pub identity: Option<Arc<Identity>>,
+    /// Why it was not let in.
+    pub auth_error: Option<&'static str>,
     pub status: u16,
 }
 
@@ -47,6 +53,8 @@ impl Record {
             tls: None,
             server: None,
             fault: None,
+            identity: None,
+            auth_error: None,
             status: 0,
         }
     }
@@ -69,6 +77,8 @@ impl Record {
             path,
             status = self.status,
             fault = self.fault,
+            subject = subject(self.identity.as_deref()),
+            auth_error = self.auth_error,
             body_bytes,
             duration_ms = self.begun.elapsed().as_millis() as u64,
             "request"
@@ -85,6 +95,7 @@ impl Record {
             route: route as u16,
             tls: self.tls,
             host_path: self.host_path.clone(),
+            identity: self.identity.clone(),
         })
     }
 
@@ -103,6 +114,7 @@ pub struct WebSocketRecord {
     route: u16,
     tls: Option<TlsVersion>,
     host_path: Box<str>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl WebSocketRecord {
@@ -125,6 +137,7 @@ impl WebSocketRecord {
             server,
             host,
             path,
+            subject = subject(self.identity.as_deref()),
             by = end.by.as_str(),
             reason = end.reason.as_str(),
             code = end.code,
@@ -139,6 +152,15 @@ impl WebSocketRecord {
         );
     }
 }
+
+/// Whom a line is about: enough of the name to find it, however long it is.
+fn subject(identity: Option<&Identity>) -> Option<&str> {
+    let subject = identity?.subject()?;
+    let end = subject.char_indices().map(|(at, _)| at).find(|&at| at >= SUBJECT_BYTES_MAX);
+    Some(&subject[..end.unwrap_or(subject.len())])
+}
+
+const SUBJECT_BYTES_MAX: usize = 128;
 
 /// The line of a connection that ended as HTTP.
 #[derive(Debug)]

@@ -226,7 +226,7 @@ impl ClientBody {
         Self { incoming: Some(incoming), wait: Wait::new(timeout) }
     }
 
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { incoming: None, wait: Wait::new(Duration::ZERO) }
     }
 }

@@ -10,20 +10,30 @@ use http::{Response, StatusCode, Uri};
 
 use crate::answer::{self, Body};
 use crate::host::without_port;
-use crate::hsts::HstsConfig;
 use crate::route::host_of;
 
 /// The policy of a listener.
 #[derive(Clone, Debug, Default)]
 pub struct HttpsPolicy {
     /// The port of https to which every request is sent.
-    redirect: Option<u16>,
-    hsts: Option<HeaderValue>,
+    pub redirect: Option<u16>,
+    /// For `Strict-Transport-Security`. Never set without TLS: what comes as plain text could be
+    /// from anybody, and browsers pass over it (RFC 6797, section 8.1).
+    pub hsts: Option<HeaderValue>,
+    /// Whether clients show certificates.
+    pub asks_clients: bool,
 }
 
 impl HttpsPolicy {
-    pub fn new(redirect: Option<u16>, hsts: Option<HstsConfig>) -> Self {
-        Self { redirect, hsts: hsts.map(HstsConfig::header) }
+    /// The answer to a request that came by the TLS of another name, `sni`, which is `None` when
+    /// the handshake had none.
+    pub fn misdirected(
+        &self,
+        sni: Option<&str>,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Option<Response<Body>> {
+        (self.asks_clients && is_misdirected(sni, host_of(uri, headers))).then(misdirected)
     }
 
     /// The answer that sends a request on to https; `None` where it is served here.
@@ -90,7 +100,7 @@ fn location(scheme: &str, host: &str, port: u16, uri: &Uri) -> Option<HeaderValu
 /// the name in it (SNI), and must not be used for another (RFC 9110, section 15.5.20). Without a
 /// name in the handshake, there is none that the request could be for, but an address. Elsewhere
 /// one connection may serve all the names of its certificate.
-pub fn is_misdirected(sni: Option<&str>, host: Option<&str>) -> bool {
+fn is_misdirected(sni: Option<&str>, host: Option<&str>) -> bool {
     let plain = |name: &str| {
         let name = without_port(name);
         name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
@@ -107,7 +117,7 @@ pub fn is_misdirected(sni: Option<&str>, host: Option<&str>) -> bool {
 }
 
 /// The answer to a request that is misdirected: another connection would be right.
-pub fn misdirected() -> Response<Body> {
+fn misdirected() -> Response<Body> {
     let detail = "the request is for another host than the TLS handshake; open a connection for it";
     let mut response = answer::text(StatusCode::MISDIRECTED_REQUEST, detail);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -123,7 +133,7 @@ mod tests {
         if !host.is_empty() {
             headers.insert(header::HOST, host.parse().unwrap());
         }
-        let policy = HttpsPolicy::new(Some(port), None);
+        let policy = HttpsPolicy { redirect: Some(port), ..HttpsPolicy::default() };
         let answer = policy.redirect(&uri.parse().unwrap(), &headers, is_websocket).unwrap();
         let found = match answer.headers().get(header::LOCATION) {
             Some(location) => {
@@ -148,6 +158,21 @@ mod tests {
         for odd in ["", ":80", "a,b", "a!b", "[::1", "[a.test]", "a%2eb"] {
             check(443, odd, "/", false, Err(400));
         }
+    }
+
+    #[test]
+    fn only_where_clients_show_certificates_must_a_request_be_for_the_name_of_its_tls() {
+        let mut policy = HttpsPolicy::default();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("b.test"));
+        let status = |policy: &HttpsPolicy, sni| {
+            let answer = policy.misdirected(Some(sni), &Uri::from_static("/"), &headers);
+            answer.map(|answer| answer.status().as_u16())
+        };
+        assert_eq!(status(&policy, "a.test"), None);
+        policy.asks_clients = true;
+        assert_eq!(status(&policy, "a.test"), Some(421));
+        assert_eq!(status(&policy, "b.test"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 pub mod access_log;
 pub mod answer;
+pub mod auth;
 pub mod backend;
 pub mod balance;
 pub mod challenge;

@@ -2,6 +2,7 @@
 
 use tidewire_runtime::metrics::Counter;
 
+use crate::auth::denial::DenialKind;
 use crate::end::{End, Party, Reason};
 use crate::tls::failure::Failure;
 
@@ -16,8 +17,13 @@ pub struct EdgeMetrics {
     pub unrouted: Counter,
     /// Ends of connections, by who and why: `ends[by][reason]`.
     ends: Vec<Counter>,
+    /// By `[[auth]]`: what was found out, in the order of [`AUTH_RESULTS`].
+    pub auths: Vec<[Counter; AUTH_RESULTS.len()]>,
 }
 
+/// What an `[[auth]]` can find out about a client, as metrics say it.
+pub const AUTH_RESULTS: [&str; 6] =
+    ["accepted", "missing", "invalid", "revoked", "forbidden", "unavailable"];
 /// The TLS handshakes of one worker.
 #[derive(Debug)]
 pub struct TlsMetrics {
@@ -43,7 +49,7 @@ pub struct RouteMetrics {
 }
 
 impl EdgeMetrics {
-    pub fn new(routes: usize) -> Self {
+    pub fn new(routes: usize, auths: usize) -> Self {
         let counters = |count| (0..count).map(|_| Counter::default()).collect();
         Self {
             routes: (0..routes).map(|_| RouteMetrics::default()).collect(),
@@ -55,11 +61,17 @@ impl EdgeMetrics {
             },
             unrouted: Counter::default(),
             ends: counters(Party::ALL.len() * Reason::ALL.len()),
+            auths: (0..auths).map(|_| Default::default()).collect(),
         }
     }
 
     pub fn count_end(&self, end: End) {
         self.ends(end.by, end.reason).add(1);
+    }
+
+    /// Counts what an `[[auth]]` has found out; `None` is that it vouches for the client.
+    pub fn count_auth(&self, auth: usize, denied: Option<DenialKind>) {
+        self.auths[auth][denied.map_or(0, |kind| kind as usize + 1)].add(1);
     }
 
     pub fn ends(&self, by: Party, reason: Reason) -> &Counter {

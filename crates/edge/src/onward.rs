@@ -10,15 +10,25 @@ use http::{Request, Version};
 use tidewire_wire::http::forwarded::{self, Hop};
 use tidewire_wire::http::hop::{drop_aliased, strip_hop_by_hop};
 
+use crate::auth::headers::IdentityHeaders;
+
 /// Rebuilds a request's head for a server. Whatever the client said about who it is goes first:
-/// this edge is the first hop that is believed.
-pub fn rebuild(parts: Parts, peer: IpAddr, scheme: &'static str) -> Request<()> {
+/// this edge is the first hop that is believed. `granted` are the identity headers of this client,
+/// `identity` the names of all that there are.
+pub fn rebuild(
+    parts: Parts,
+    peer: IpAddr,
+    scheme: &'static str,
+    identity: &IdentityHeaders,
+    granted: HeaderMap,
+) -> Request<()> {
     let mut headers = parts.headers;
     let hop = strip_hop_by_hop(&mut headers);
     drop_aliased(&mut headers);
     for name in &CLAIMS {
         headers.remove(name);
     }
+    identity.remove_from(&mut headers);
     if hop.accepts_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -29,6 +39,7 @@ pub fn rebuild(parts: Parts, peer: IpAddr, scheme: &'static str) -> Request<()> 
         headers.insert(header::HOST, host);
     }
     introduce(&mut headers, peer, scheme);
+    headers.extend(granted);
     let mut request = Request::new(());
     *request.method_mut() = parts.method;
     *request.uri_mut() = origin_form(&parts.uri);
@@ -87,7 +98,13 @@ mod tests {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let rebuilt = rebuild(parts, "192.0.2.1".parse().unwrap(), "http");
+        let rebuilt = rebuild(
+            parts,
+            "192.0.2.1".parse().unwrap(),
+            "http",
+            &IdentityHeaders::default(),
+            HeaderMap::new(),
+        );
         let mut found: Vec<(&str, &str)> = rebuilt
             .headers()
             .iter()

@@ -1,10 +1,11 @@
-//! Where a request goes: the first route that matches.
+//! Where a request goes: the first route that matches, and that takes the client.
 
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::Uri;
 
+use crate::auth::access::Access;
 use crate::backend::Backend;
 use crate::cross_site::CrossSite;
 use crate::host::HostPattern;
@@ -18,6 +19,8 @@ pub struct Route {
     /// Its name in logs and metrics.
     pub name: String,
     pub matcher: Matcher,
+    /// Whom it takes; `None` is everybody whom no earlier route has refused.
+    pub access: Option<Access>,
     pub target: Target,
     pub cross_site: CrossSite,
 }
@@ -70,9 +73,13 @@ pub struct Asked<'a> {
     pub is_websocket: bool,
 }
 
-/// The first of `routes` that takes the request: its index, itself, and what its pattern captured.
-pub fn find<'r>(routes: &'r [Route], asked: &Asked<'_>) -> Option<(usize, &'r Route, Captures)> {
-    routes.iter().enumerate().find_map(|(index, route)| {
+/// Those of `routes` that match the request, in their order: index, route, and what its pattern
+/// captured. The first takes it, unless it asks who the client is.
+pub fn matching<'r>(
+    routes: &'r [Route],
+    asked: &Asked<'_>,
+) -> impl Iterator<Item = (usize, &'r Route, Captures)> {
+    routes.iter().enumerate().filter_map(|(index, route)| {
         route.matcher.captures(asked).map(|captures| (index, route, captures))
     })
 }
@@ -127,7 +134,8 @@ mod tests {
         };
         edit(&mut matcher);
         let target = Target::Endpoint(0);
-        Route { name: name.into(), matcher, target, cross_site: CrossSite::default() }
+        let cross_site = CrossSite::default();
+        Route { name: name.into(), matcher, access: None, target, cross_site }
     }
 
     fn check(uri: &str, host: &str, is_websocket: bool, listener: usize, expected: &str) {
@@ -149,7 +157,7 @@ mod tests {
         }
         let uri = uri.parse().unwrap();
         let asked = Asked { listener, uri: &uri, headers: &headers, is_websocket };
-        let found = find(&routes, &asked).map_or("none", |(_, route, _)| &route.name);
+        let found = matching(&routes, &asked).next().map_or("none", |(_, route, _)| &route.name);
         assert_eq!(found, expected, "{uri} for {host}");
     }
 

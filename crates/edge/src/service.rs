@@ -8,6 +8,9 @@ use tidewire_auth::revocation::Revocations;
 use tidewire_runtime::conn::Conn;
 use tidewire_runtime::worker::{Service, Worker};
 
+use crate::auth::authority::Authority;
+use crate::auth::forward::Verdicts;
+use crate::auth::headers::IdentityHeaders;
 use crate::backend::Backend;
 use crate::challenge::Challenges;
 use crate::endpoint::Endpoint;
@@ -30,6 +33,10 @@ pub struct Edge {
     pub https: Vec<HttpsPolicy>,
     pub routes: Vec<Route>,
     pub backends: Vec<Arc<Backend>>,
+    /// Who vouches for clients, by the index that routes have for them.
+    pub authorities: Vec<Authority>,
+    /// What only this edge may say to servers.
+    pub identity_headers: IdentityHeaders,
     pub timeouts: Timeouts,
     pub revocations: Arc<Revocations>,
     /// ACME challenges that are pending.
@@ -57,6 +64,8 @@ pub struct EdgeShard {
     pub pool: Pool,
     /// The WebSockets whose clients have an identity.
     pub lives: Rc<Lives>,
+    /// What services of forward auth have said.
+    pub verdicts: Verdicts,
     pub metrics: Arc<EdgeMetrics>,
     /// HTTP with clients.
     pub http: hyper::server::conn::http1::Builder,
@@ -75,10 +84,10 @@ impl EdgeShard {
         http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
         let mut server_http = hyper::client::conn::http1::Builder::new();
         server_http.max_buf_size(SERVER_BYTES);
-        let pool = Pool::default();
+        let (pool, verdicts) = (Pool::default(), Verdicts::default());
         let lives = Rc::new(Lives::new(Arc::clone(&edge.revocations)));
         tokio::task::spawn_local(Rc::clone(&lives).watch());
-        Rc::new(Self { edge, worker, endpoints, pool, lives, metrics, http, server_http })
+        Rc::new(Self { edge, worker, endpoints, pool, lives, verdicts, metrics, http, server_http })
     }
 
     pub fn worker(&self) -> &Rc<Worker> {

@@ -21,6 +21,7 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tidewire_auth::live::Live;
+use tidewire_auth::method::Found;
 use tidewire_runtime::buffer::with_scratch;
 use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::{Signal, Watch};
@@ -31,7 +32,13 @@ use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
 
 use crate::access_log::{ConnectionRecord, Record, TlsVersion, WebSocketRecord};
 use crate::answer::{self, Body};
+use crate::auth::credentials::{take_offers_out, take_out};
+use crate::auth::denial::{Denial, DenialKind};
+use crate::auth::examination::{Examination, Grant, Question};
+use crate::auth::gate::Gate;
+use crate::auth::renewal::TokenRenewal;
 use crate::backend::{Backend, Lease};
+use crate::cors::Marks;
 use crate::cross_site::Stopped;
 use crate::end::{End, Party, Phase, Reason};
 use crate::endpoint::{Admission, Arrival};
@@ -39,11 +46,12 @@ use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
 use crate::forward::{ClientBody, forward};
 use crate::http_io::{HttpIo, Meter};
+use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
 use crate::onward;
 use crate::origin::Transport;
 use crate::path::Captures;
-use crate::route::{self, Asked, Target};
+use crate::route::{self, Asked, Route, Target};
 use crate::service::EdgeShard;
 use crate::tls::handshake::handshake;
 use crate::tunnel::Tunnel;
@@ -152,7 +160,7 @@ impl Session {
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
         record.tls = self.secured.as_ref().map(TlsVersion::of);
-        let response = match hygiene::check(&parts) {
+        let mut response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::text(unfit.status(), unfit)),
             Ok(()) => self.route(&mut record, parts, body).await,
         };
@@ -161,35 +169,30 @@ impl Session {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return response; // The WebSocket gets the line.
         }
+        self.https().mark(response.headers_mut());
         let over = Over { session: self, record, body_bytes: 0 };
         response.map(|body| body.before(over))
     }
 
-    async fn route(&self, record: &mut Record, parts: Parts, body: Incoming) -> Response<Body> {
+    async fn route(&self, record: &mut Record, mut parts: Parts, body: Incoming) -> Response<Body> {
+        if let Some(answer) = self.misdirected(&parts) {
+            return answer;
+        }
         if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
             return answer;
         }
-        let classified = classify(&parts.method, parts.version, &parts.headers);
+        let mut classified = classify(&parts.method, parts.version, &parts.headers);
         let is_websocket = !matches!(classified, Classified::NotWebSocket);
-        let https = &self.shard.edge.https[self.listener];
-        if let Some(answer) = https.redirect(&parts.uri, &parts.headers, is_websocket) {
+        if let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket) {
             return close_after(answer);
         }
-        let asked = Asked {
-            listener: self.listener,
-            uri: &parts.uri,
-            headers: &parts.headers,
-            is_websocket,
+        let chosen = match self.choose(record, &parts, &classified).await {
+            Ok(chosen) => chosen,
+            Err(response) => return *response,
         };
-        let Some((index, route, captures)) = route::find(&self.shard.edge.routes, &asked) else {
-            return answer::text(StatusCode::NOT_FOUND, "no route takes this request");
-        };
-        record.route = Some(index);
-        let marks =
-            match route.cross_site.check(&parts, is_websocket, &route.target, self.transport()) {
-                Ok(marks) => marks,
-                Err(stopped) => return self.stopped(*stopped, record),
-            };
+        let Chosen { index, route, captures, marks, grant, found } = chosen;
+        let subprotocol = take_credentials(&found, &mut parts, &mut classified);
+        let client = Client { grant, subprotocol };
         let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
@@ -199,17 +202,94 @@ impl Session {
             (_, Classified::Refused(refusal)) => answer::refusal(refusal),
             (Target::Endpoint(_), Classified::NotWebSocket) => answer::upgrade_required(),
             (Target::Endpoint(endpoint), Classified::WebSocket(offer)) => {
-                self.admit(*endpoint, index, &captures, &offer, record).await
+                self.admit(*endpoint, index, &captures, &offer, record, client).await
             }
             (Target::Backend(backend), Classified::NotWebSocket) => {
-                self.forward(backend, record, parts, body).await
+                self.forward(backend, record, parts, body, client).await
             }
             (Target::Backend(backend), Classified::WebSocket(offer)) => {
-                self.upgrade(backend, index, &offer, record, parts).await
+                self.upgrade(backend, index, &offer, record, parts, client).await
             }
         };
         marks.write(response.headers_mut());
         response
+    }
+
+    /// The first route that takes the request, and this client.
+    async fn choose<'r>(
+        &'r self,
+        record: &mut Record,
+        parts: &Parts,
+        classified: &Classified,
+    ) -> Result<Chosen<'r>, Box<Response<Body>>> {
+        let offer = match classified {
+            Classified::WebSocket(offer) => Some(offer),
+            _ => None,
+        };
+        let is_websocket = !matches!(classified, Classified::NotWebSocket);
+        let asked = Asked {
+            listener: self.listener,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            is_websocket,
+        };
+        let question = Question {
+            parts,
+            offer,
+            is_websocket,
+            peer: self.peer,
+            scheme: self.scheme(),
+            certificate: self.certificate(),
+        };
+        let mut gate = Gate::new(Examination::new(&self.shard, question));
+        let mut first_marks = None;
+        for (index, route, captures) in route::matching(&self.shard.edge.routes, &asked) {
+            if gate.passes_over(route) {
+                continue;
+            }
+            record.route = Some(index);
+            let transport = self.transport();
+            let marks = route.cross_site.check(parts, is_websocket, &route.target, transport);
+            let marks = marks.map_err(|stopped| Box::new(self.stopped(*stopped, record)))?;
+            let grant = match &route.access {
+                None => None,
+                // In a box: requests that nobody asks for credentials do not carry its room.
+                Some(access) => match Box::pin(gate.admit(index, access)).await {
+                    Some(grant) => grant,
+                    None => {
+                        first_marks.get_or_insert(marks);
+                        continue;
+                    }
+                },
+            };
+            record.identity = grant.as_ref().map(|grant| grant.identity.clone());
+            let found = gate.into_found();
+            return Ok(Chosen { index, route, captures, marks, grant, found });
+        }
+        let Some((first, denial)) = gate.into_refused() else {
+            let response = answer::text(StatusCode::NOT_FOUND, "no route takes this request");
+            return Err(Box::new(response));
+        };
+        record.route = Some(first);
+        let mut response = deny(denial, record);
+        // The page that is allowed to ask may read why it gets nothing.
+        first_marks.into_iter().for_each(|marks| marks.write(response.headers_mut()));
+        Err(Box::new(response))
+    }
+
+    /// Has the WebSocket that is to come end with its client's identity.
+    fn enter(
+        &self,
+        grant: Option<&Grant>,
+        record: &mut Record,
+    ) -> Result<Option<Live>, Box<Response<Body>>> {
+        let Some(grant) = grant else { return Ok(None) };
+        let live = self.shard.lives.enter(grant.identity.clone());
+        // From here on it hears of a revocation; one may have come while credentials were checked.
+        if self.shard.edge.revocations.is_revoked(&grant.identity) {
+            return Err(Box::new(deny(Denial::new(DenialKind::Revoked, "revoked"), record)));
+        }
+        Ok(Some(live))
     }
 
     /// Plain HTTP to a backend.
@@ -219,10 +299,11 @@ impl Session {
         record: &mut Record,
         parts: Parts,
         body: Incoming,
+        client: Client,
     ) -> Response<Body> {
         let timeout = self.shard.edge.timeouts.client.0;
-        let request = onward::rebuild(parts, self.peer.ip(), self.scheme())
-            .map(|()| ClientBody::new(body, timeout));
+        let request = self.rebuild(parts, client.grant);
+        let request = request.map(|()| ClientBody::new(body, timeout));
         match forward(&self.shard, backend, request).await {
             Ok(forwarded) => {
                 record.server = Some(forwarded.server);
@@ -240,10 +321,15 @@ impl Session {
         offer: &Offer,
         record: &mut Record,
         parts: Parts,
+        client: Client,
     ) -> Response<Body> {
-        let mut request = onward::rebuild(parts, self.peer.ip(), self.scheme());
+        let live = match self.enter(client.grant.as_ref(), record) {
+            Ok(live) => live,
+            Err(response) => return *response,
+        };
+        let mut request = self.rebuild(parts, client.grant);
         onward::ask_for_switch(request.headers_mut());
-        let switched = match exchange(&self.shard, backend, request, offer).await {
+        let mut switched = match exchange(&self.shard, backend, request, offer).await {
             Ok(Exchanged::Switched(switched)) => switched,
             Ok(Exchanged::Declined { response, server }) => {
                 record.server = Some(server);
@@ -256,9 +342,10 @@ impl Session {
             socket: switched.socket,
             leftover: switched.leftover,
             lease: switched.lease,
-            live: None,
+            live,
             record,
         });
+        name_subprotocol(switched.response.headers_mut(), client.subprotocol);
         switched.response
     }
 
@@ -270,9 +357,18 @@ impl Session {
         captures: &Captures,
         offer: &Offer,
         record: &mut Record,
+        client: Client,
     ) -> Response<Body> {
+        let live = match self.enter(client.grant.as_ref(), record) {
+            Ok(live) => live,
+            Err(response) => return *response,
+        };
+        let renewal = client
+            .grant
+            .as_ref()
+            .and_then(|grant| TokenRenewal::of(&self.shard.edge, route, grant));
         let subprotocols = offer.subprotocols.iter().filter_map(|one| one.to_str().ok()).collect();
-        let arrival = Arrival { captures, subprotocols, live: None, renewal: None };
+        let arrival = Arrival { captures, subprotocols, live, renewal };
         let timeout = self.shard.edge.timeouts.server.0;
         let admission = self.shard.endpoints[endpoint].admit(arrival);
         let admission = match tokio::time::timeout(timeout, admission).await {
@@ -285,9 +381,21 @@ impl Session {
             let value = HeaderValue::from_static(subprotocol);
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
         }
+        name_subprotocol(&mut headers, client.subprotocol);
         let record = record.websocket(route);
         *self.handover.borrow_mut() = Some(Handover::Endpoint { admission, record });
         answer::switching(headers, &accept_key(&offer.key))
+    }
+
+    /// The client's certificate, verified.
+    fn certificate(&self) -> Option<&[u8]> {
+        self.secured.as_ref()?.certificates.first().map(AsRef::as_ref)
+    }
+
+    fn rebuild(&self, parts: Parts, grant: Option<Grant>) -> Request<()> {
+        let granted = grant.map(|grant| grant.headers).unwrap_or_default();
+        let identity = &self.shard.edge.identity_headers;
+        onward::rebuild(parts, self.peer.ip(), self.scheme(), identity, granted)
     }
 
     /// The answer to a request that went no further because of its page.
@@ -296,6 +404,16 @@ impl Session {
             record.fault = Some(refused.as_str());
         }
         stopped.response
+    }
+
+    fn https(&self) -> &HttpsPolicy {
+        &self.shard.edge.https[self.listener]
+    }
+
+    /// The answer to a request that came by the TLS of another name.
+    fn misdirected(&self, parts: &Parts) -> Option<Response<Body>> {
+        let sni = self.secured.as_ref()?.server_name.as_deref();
+        self.https().misdirected(sni, &parts.uri, &parts.headers)
     }
 
     fn transport(&self) -> Transport {
@@ -430,6 +548,56 @@ impl Drop for Over {
         self.record.log(&self.session.shard, self.body_bytes);
         self.session.answered();
     }
+}
+
+/// The route that takes a request.
+struct Chosen<'r> {
+    index: usize,
+    route: &'r Route,
+    captures: Captures,
+    /// For the answer: what pages of other sites may do with it.
+    marks: Marks,
+    grant: Option<Grant>,
+    /// Where the client's credentials are.
+    found: Vec<Found>,
+}
+
+/// What the edge knows of a client on its way to a target.
+struct Client {
+    grant: Option<Grant>,
+    /// What the 101 names when nothing else is chosen.
+    subprotocol: Option<HeaderValue>,
+}
+
+/// Takes credentials out of a request. What the 101 has to name if they were offered as
+/// subprotocols.
+fn take_credentials(
+    found: &[Found],
+    parts: &mut Parts,
+    classified: &mut Classified,
+) -> Option<HeaderValue> {
+    found.iter().for_each(|found| take_out(parts, found));
+    let Classified::WebSocket(offer) = classified else { return None };
+    let offers = found.iter().filter_map(|found| match found {
+        Found::Subprotocol { offers, answer } => Some((offers.clone(), answer)),
+        _ => None,
+    });
+    let (taken, answers): (Vec<_>, Vec<_>) = offers.unzip();
+    take_offers_out(&mut parts.headers, offer, &taken);
+    answers.first().and_then(|answer| HeaderValue::from_str(answer).ok())
+}
+
+fn name_subprotocol(headers: &mut HeaderMap, name: Option<HeaderValue>) {
+    if let Some(name) = name
+        && !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    }
+}
+
+fn deny(denial: Denial, record: &mut Record) -> Response<Body> {
+    record.auth_error = Some(denial.kind.as_str());
+    denial.response()
 }
 
 /// Whoever goes on with the connection once its 101 is written.

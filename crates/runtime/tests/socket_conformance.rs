@@ -243,3 +243,25 @@ fn a_pump_moves_everything_and_holds_little() {
         }
     });
 }
+
+#[test]
+fn a_pump_has_not_ended_while_its_sink_has_unsent_bytes() {
+    run(async {
+        for (kind, mut sink, mut reader) in pairs().await {
+            let (mut source, mut writer) = tcp_pair().await;
+            writer.shutdown().await.unwrap();
+            poll_fn(|cx| sink.poll_write_ready(cx)).await.unwrap();
+            let taken = fill(&mut sink);
+            let mut pump = Pump::default();
+            let pumping = async {
+                let observe = |bytes: &[u8]| bytes.len();
+                poll_fn(|cx| pump.poll(cx, &mut source, &mut sink, observe)).await.unwrap();
+                assert!(!sink.has_unsent() && !pump.is_backed_up(&sink), "{kind}");
+                drop(sink);
+            };
+            let mut got = Vec::new();
+            tokio::join!(pumping, reader.read_to_end(&mut got)).1.unwrap();
+            assert!(got == taken, "{kind}: {} of {}", got.len(), taken.len());
+        }
+    });
+}

@@ -24,4 +24,5 @@ pub mod skip;
 pub mod store;
 pub mod tidewire;
 pub mod tls;
+pub mod token;
 pub mod websocket;

@@ -143,6 +143,11 @@ impl Tidewire {
         self.address
     }
 
+    /// Where operators ask.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The answer of its `/readyz`.
     #[track_caller]
     pub fn readiness(&self) -> Response {
@@ -155,11 +160,17 @@ impl Tidewire {
         until("it is ready", || (self.readiness().status == 200).then_some(()));
     }
 
+    /// All that its `/metrics` says.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        get(self.admin, "/metrics").expect(200).text()
+    }
+
     /// The sum of a metric over those of its lines that have all of `labels`, such as
     /// `server="a"`.
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = get(self.admin, "/metrics").expect(200).text();
+        let text = self.metrics();
         let value = |line: &str| {
             let (series, value) = line.rsplit_once(' ')?;
             let (found, with) = series.split_once('{').unwrap_or((series, ""));

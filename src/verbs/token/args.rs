@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use tidewire_runtime::units::Period;
 
 /// Make and check tokens, keys and passwords
@@ -33,19 +33,18 @@ pub enum TokenVerb {
 /// otherwise.
 #[derive(Args, Debug)]
 #[command(after_long_help = MAKE_EXAMPLES)]
-#[group(id = "signer", required = true, multiple = false,
-        args = ["secret_env", "secret_file", "key"])]
+#[command(group = ArgGroup::new("signer").required(true))]
 pub struct MakeArgs {
     /// Sign with the secret in this environment variable
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "signer")]
     pub secret_env: Option<String>,
 
     /// Sign with the secret in this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "signer")]
     pub secret_file: Option<PathBuf>,
 
     /// Sign with the private key in this PEM file (PKCS#8)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "signer")]
     pub key: Option<PathBuf>,
 
     /// Algorithm, such as ES256; by default the first that is for the key

@@ -72,7 +72,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// The `[[auth]]` of this name, or the only one that takes tokens.
 fn chosen<'p>(plan: &'p Plan, name: Option<&str>) -> Result<&'p Jwt, String> {
-    let tokens = plan.auths.iter().filter_map(|auth| match &*auth.method {
+    let tokens = plan.auths.iter().filter_map(|auth| match &**auth.method()? {
         Method::Jwt(jwt) => Some(&**jwt),
         _ => None,
     });
@@ -125,6 +125,7 @@ fn times(claims: &Map<String, Value>, now: u64) -> Vec<String> {
         let at = claims.get(claim)?.as_u64()?;
         let period = |seconds| Period::from_secs(seconds);
         Some(match at.checked_sub(now) {
+            Some(0) => format!("  {claim}: {verb} now"),
             Some(left) => format!("  {claim}: {verb} in {}", period(left.min(TIME_MAX))),
             None => format!("  {claim}: {verb} {} ago", period(now - at)),
         })

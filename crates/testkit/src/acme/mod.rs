@@ -28,6 +28,7 @@ use tempfile::TempDir;
 use self::serve::Serve;
 use self::signer::Signer;
 use self::state::State;
+pub use self::validate::Connection;
 
 /// A running authority.
 #[derive(Debug)]
@@ -146,6 +147,15 @@ impl Acme {
     /// Requests for orders, also those that it refused.
     pub fn asked(&self) -> usize {
         self.shared.state().asked
+    }
+
+    /// Makes a handshake with a node as for a challenge, whatever comes of it.
+    ///
+    /// # Errors
+    /// What the node says to it.
+    pub fn knock(&self, name: &str) -> Result<Connection, String> {
+        let knocked = validate::knock(name, self.shared.mood().tls_port);
+        knocked.map(|it| it.0).map_err(|problem| problem.to_string())
     }
 
     /// Forgets all accounts, as staging authorities do.

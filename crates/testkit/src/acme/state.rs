@@ -87,6 +87,12 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.detail, self.kind)
+    }
+}
+
 impl Answer {
     fn json(status: u16, value: &Value) -> Self {
         let body = serde_json::to_vec(value).expect("a value is JSON");

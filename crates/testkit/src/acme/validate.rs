@@ -9,13 +9,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::state::Problem;
 use crate::port::loopback;
+
+/// A TLS connection to a node.
+pub type Connection = StreamOwned<ClientConnection, TcpStream>;
 
 pub fn http(name: &str, token: &str, expected: &str, port: u16) -> Result<(), Problem> {
     let got = fetch(name, token, port)
@@ -42,6 +45,16 @@ fn fetch(name: &str, token: &str, port: u16) -> io::Result<String> {
 
 pub fn tls_alpn(name: &str, expected: &str, port: u16) -> Result<(), Problem> {
     let wrong = |detail: String| Problem::new(403, "unauthorized", detail);
+    let (connection, shown) = knock(name, port)?;
+    if connection.conn.alpn_protocol() != Some(b"acme-tls/1") {
+        return Err(wrong(format!("{name} speaks {:?}", connection.conn.alpn_protocol())));
+    }
+    check(&shown, name, expected).map_err(wrong)
+}
+
+/// A connection after a handshake as an authority makes it, and the certificate that was shown.
+pub fn knock(name: &str, port: u16) -> Result<(Connection, CertificateDer<'static>), Problem> {
+    let wrong = |detail: String| Problem::new(403, "unauthorized", detail);
     let seen = Arc::new(Seen::new());
     let mut tls = ClientConfig::builder_with_provider(Arc::clone(&seen.provider))
         .with_safe_default_protocol_versions()
@@ -57,12 +70,9 @@ pub fn tls_alpn(name: &str, expected: &str, port: u16) -> Result<(), Problem> {
         let done = tls.complete_io(&mut stream);
         done.map_err(|it| Problem::new(400, "tls", it.to_string()))?;
     }
-    if tls.alpn_protocol() != Some(b"acme-tls/1") {
-        return Err(wrong(format!("{name} speaks {:?}", tls.alpn_protocol())));
-    }
     let shown = seen.shown.lock().expect("nobody panics with it").take();
     let shown = shown.ok_or_else(|| wrong("no certificate was shown".to_owned()))?;
-    check(&shown, name, expected).map_err(wrong)
+    Ok((StreamOwned::new(tls, stream), shown))
 }
 
 /// RFC 8737, section 3: the name and nothing else, and the hash in a critical extension.

@@ -1,0 +1,29 @@
+//! `/readyz` and `/metrics`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::Admin;
+
+/// 200 when clients should be sent here, 503 and why otherwise.
+pub async fn readiness(State(admin): State<Arc<Admin>>) -> Response {
+    let reasons: Vec<_> = admin.nodes.iter().flat_map(|node| node.not_ready()).collect();
+    if reasons.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", reasons.join("\n")))
+        .into_response()
+}
+
+pub async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let mut text = String::new();
+    if prometheus_client::encoding::text::encode(&mut text, &admin.registry).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
