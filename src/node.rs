@@ -43,7 +43,7 @@ pub struct Node {
     /// What goes on on the control plane: health probes, keys that are read again.
     probes: Vec<JoinHandle<()>>,
     /// Keeps the certificates that an authority issues.
-    acme: Option<Acme>,
+    _acme: Option<Acme>,
     drain_deadline: Duration,
     /// The addresses of its listeners, with the ports that the system chose.
     pub addresses: Vec<SocketAddr>,
@@ -60,10 +60,10 @@ pub struct NodeView {
     /// By worker.
     pub worker_metrics: Vec<Arc<WorkerMetrics>>,
     pub hub: Option<Arc<Hub>>,
+    pub revoker: Arc<Revoker>,
     pub acme_metrics: Arc<AcmeMetrics>,
     /// How clients say who they are.
     pub methods: Vec<Arc<Method>>,
-    pub revoker: Arc<Revoker>,
     is_draining: AtomicBool,
 }
 
@@ -85,10 +85,10 @@ impl Node {
         let addresses = listeners.iter().map(Listener::address).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
+        let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
         let acme = plan.acme.clone();
         let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
         let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
-        let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
         let revoker = Revoker::start(
@@ -119,12 +119,12 @@ impl Node {
             edge_metrics,
             worker_metrics: workers.metrics().to_vec(),
             hub,
+            revoker,
             acme_metrics,
             methods,
-            revoker,
             is_draining: AtomicBool::new(false),
         });
-        Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
+        Ok(Self { workers, probes, _acme: acme, drain_deadline, addresses, view })
     }
 
     pub fn drainer(&self) -> Drainer {
@@ -138,7 +138,6 @@ impl Node {
         self.workers.drainer().drain(self.drain_deadline);
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
-        drop(self.acme);
         self.view.revoker.stop();
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));

@@ -36,7 +36,7 @@ class Tokens:
 def certificate(directory):
     made = Certificate(*(directory / name for name in ("cert.pem", "key.pem", "combined.pem")))
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-sha256", "-days", "7", "-subj", "/CN=127.0.0.1", "-keyout", made.key,
+            "-sha256", "-days", "90", "-subj", "/CN=127.0.0.1", "-keyout", made.key,
             "-out", made.cert, "-addext", "subjectAltName=IP:127.0.0.1",
             "-addext", "basicConstraints=critical,CA:FALSE")
     made.combined.write_bytes(made.cert.read_bytes() + made.key.read_bytes())

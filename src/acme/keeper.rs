@@ -40,6 +40,8 @@ pub struct Keeper {
     begun: SystemTime,
     /// The failure that this process has noted last, for which it waits in full.
     noted: Option<Retry>,
+    /// That failure, when it could not be kept.
+    unkept: Option<Retry>,
 }
 
 /// What the log has heard last.
@@ -65,7 +67,8 @@ impl Keeper {
     pub fn new(authority: Authority, names: Names, install: Install) -> Self {
         let (chance, begun) = (fastrand::f64(), SystemTime::now());
         let said = Said::Nothing;
-        Self { authority, names, install, installed: None, chance, said, begun, noted: None }
+        let (installed, noted, unkept) = (None, None, None);
+        Self { authority, names, install, installed, chance, said, begun, noted, unkept }
     }
 
     /// Runs for as long as the node does.
@@ -123,15 +126,21 @@ impl Keeper {
                 return Ok(false);
             }
         };
-        if self.installed.as_ref().is_some_and(|it| it.is(&kept)) {
+        // An older one is there when the one in use could not be kept.
+        let is_newer = |it: &Issued| !it.is(&kept) && it.not_after <= kept.not_after;
+        if !self.installed.as_ref().is_none_or(is_newer) {
             return Ok(false);
         }
-        let (renewal, ends) = (in_days(self.due(&kept)), in_days(kept.not_after));
-        info!(names = %self.names, ends, renewal, "acme: certificate is used");
-        (self.install)(&kept);
-        self.installed = Some(kept);
-        self.said = Said::Nothing;
+        self.use_from_now(kept);
         Ok(true)
+    }
+
+    fn use_from_now(&mut self, issued: Issued) {
+        let (renewal, ends) = (in_days(self.due(&issued)), in_days(issued.not_after));
+        info!(names = %self.names, ends, renewal, "acme: certificate is used");
+        (self.install)(&issued);
+        self.installed = Some(issued);
+        self.said = Said::Nothing;
     }
 
     fn due(&self, issued: &Issued) -> SystemTime {
@@ -141,7 +150,8 @@ impl Keeper {
 
     /// Until when nobody orders, if that is not past.
     fn retry_at(&mut self) -> Result<Option<SystemTime>, StorageError> {
-        let Some(retry) = self.authority.storage.retry(&self.names)? else { return Ok(None) };
+        let kept = self.authority.storage.retry(&self.names)?;
+        let Some(retry) = self.unkept.clone().or(kept) else { return Ok(None) };
         let mut next = retry.next();
         let is_older = retry.failed() < self.begun && self.noted.as_ref() != Some(&retry);
         if is_older && !retry.is_ordered {
@@ -166,10 +176,13 @@ impl Keeper {
         match order(&self.authority, &self.names, deadline).await {
             Ok((issued, text)) => {
                 self.authority.metrics.count(OrderResult::Issued);
-                storage.keep_certificate(&self.names, &text)?;
-                storage.forget_retry(&self.names)?;
                 info!(names = %self.names, ends = in_days(issued.not_after), "acme: issued");
-                self.hold_back(&issued)
+                let kept = storage.keep_certificate(&self.names, &text);
+                let forgotten = storage.forget_retry(&self.names);
+                // Also one that cannot be kept, or the next one would be ordered at once.
+                self.use_from_now(issued.clone());
+                self.hold_back(&issued)?;
+                kept.and(forgotten)
             }
             Err(error) => self.failed(error),
         }
@@ -212,8 +225,10 @@ impl Keeper {
         let is_ordered = ordered.is_some();
         let (failed, next) = (unix_seconds(now).saturating_sub(1), unix_seconds(next));
         let retry = Retry { failures, failed, next, is_ordered, error };
+        self.noted = Some(retry.clone());
+        self.unkept = Some(retry.clone());
         self.authority.storage.keep_retry(&self.names, &retry)?;
-        self.noted = Some(retry);
+        self.unkept = None;
         Ok(())
     }
 

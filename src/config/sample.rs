@@ -88,14 +88,14 @@ const SAMPLES: &[(&str, &str)] = &[
     ("auth.basic.users", r#""users""#),
     ("auth.client_cert", r#"{ subject = "san:dns" }"#),
     ("hub.node", r#""server1""#),
+    ("revocation.file", r#""/var/lib/tidewire/revocations.json""#),
+    ("admin.token", r#""${ADMIN_TOKEN}""#),
+    ("admin.token_file", r#""/etc/tidewire/admin.token""#),
     ("acme.email", r#""admin@example.com""#),
     ("acme.ca", r#""authority.pem""#),
     ("acme.eab", r#"{ key_id = "kid-1", key_file = "eab.key" }"#),
     ("acme.eab.key_id", r#""kid-1""#),
     ("acme.eab.key_file", r#""eab.key""#),
-    ("revocation.file", r#""/var/lib/tidewire/revocations.json""#),
-    ("admin.token", r#""${ADMIN_TOKEN}""#),
-    ("admin.token_file", r#""/etc/tidewire/admin.token""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];
 

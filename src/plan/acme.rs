@@ -25,6 +25,7 @@ use crate::config::place::Place;
 #[derive(Clone, Debug)]
 pub struct AcmePlan {
     /// Its paths are whole.
+    #[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "such a build has no plan"))]
     pub config: AcmeConfig,
     pub wanted: AcmeWanted,
 }
@@ -179,24 +180,18 @@ impl<'c> Checks<'c> {
         }
     }
 
-    /// The whole path of a directory that can be written to, or made.
+    /// The whole path of a directory that can be written to, if it is there.
     fn acme_storage(&mut self, storage: &Path, acme: Place<'_>) -> PathBuf {
         let (path, place) = (self.dir.join(storage), acme.key("storage"));
-        if let Err(Unusable { path: at, error }) = usable(&path) {
+        if let Err(error) = usable(&path) {
             // What comes of the environment is not shown.
-            let (shown, above) = match place.is_given() {
-                true if at == path || place.is_from_environment() => (place.shown(), String::new()),
-                true => (place.shown(), format!("{}: ", at.display())),
-                false => (storage.display().to_string(), format!("{}: ", at.display())),
+            let shown = match place.is_given() {
+                true => place.shown(),
+                false => storage.display().to_string(),
             };
-            let text = format!("`{shown}` cannot be used as storage: {above}{error}");
-            // What is not there yet may be made by who runs it: another user, on another machine.
-            let finding = match at == path {
-                true => Diagnostic::error(text),
-                false => Diagnostic::warning(text),
-            };
+            let text = format!("`{shown}` cannot be used as storage: {error}");
             let expected = "expected a directory that the user who runs tidewire may write to";
-            self.report(finding.at(place.span(), expected));
+            self.report(Diagnostic::error(text).at(place.span(), expected));
         }
         path
     }
@@ -269,30 +264,15 @@ fn wants(listener: &ListenConfig) -> bool {
     listener.tls.as_ref().is_some_and(|tls| !tls.acme.is_empty())
 }
 
-/// What of a path cannot be used, and why.
-struct Unusable {
-    path: PathBuf,
-    error: io::Error,
-}
-
-/// Whether a directory can be written to or, when it is not there, made.
-fn usable(path: &Path) -> Result<(), Unusable> {
-    let unusable = |at: &Path, error| Unusable { path: at.to_owned(), error };
-    for at in path.ancestors() {
-        let at = if at.as_os_str().is_empty() { Path::new(".") } else { at };
-        match fs::metadata(at) {
-            Ok(found) if !found.is_dir() => {
-                return Err(unusable(at, ErrorKind::NotADirectory.into()));
-            }
-            Ok(_) => {
-                return access(at, Access::WRITE_OK | Access::EXEC_OK)
-                    .map_err(|error| unusable(at, error.into()));
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(unusable(at, error)),
-        }
+/// Whether a directory can be written to. One that is not there may be made by who runs the plan:
+/// another user, on another machine.
+fn usable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Err(ErrorKind::NotADirectory.into()),
+        Ok(_) => Ok(access(path, Access::WRITE_OK | Access::EXEC_OK)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 /// RFC 1123, section 2.1, with a dot: authorities that anybody trusts know no other names, and one's

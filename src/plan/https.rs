@@ -24,7 +24,6 @@ impl Checks<'_> {
         HttpsPolicy {
             redirect: listener.https_redirect,
             hsts: hsts.map(HstsConfig::header),
-            has_tls: config.is_some(),
             asks_clients: config.is_some_and(|tls| tls.client_cert.is_some()),
         }
     }

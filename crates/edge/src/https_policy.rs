@@ -10,7 +10,6 @@ use http::{Response, StatusCode, Uri};
 
 use crate::answer::{self, Body};
 use crate::host::without_port;
-use crate::origin::Transport;
 use crate::route::host_of;
 
 /// The policy of a listener.
@@ -21,16 +20,11 @@ pub struct HttpsPolicy {
     /// For `Strict-Transport-Security`. Never set without TLS: what comes as plain text could be
     /// from anybody, and browsers pass over it (RFC 6797, section 8.1).
     pub hsts: Option<HeaderValue>,
-    pub has_tls: bool,
     /// Whether clients show certificates.
     pub asks_clients: bool,
 }
 
 impl HttpsPolicy {
-    pub fn transport(&self) -> Transport {
-        if self.has_tls { Transport::Tls } else { Transport::Plain }
-    }
-
     /// The answer to a request that came by the TLS of another name, `sni`, which is `None` when
     /// the handshake had none.
     pub fn misdirected(
@@ -168,7 +162,7 @@ mod tests {
 
     #[test]
     fn only_where_clients_show_certificates_must_a_request_be_for_the_name_of_its_tls() {
-        let mut policy = HttpsPolicy { has_tls: true, ..HttpsPolicy::default() };
+        let mut policy = HttpsPolicy::default();
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("b.test"));
         let status = |policy: &HttpsPolicy, sni| {

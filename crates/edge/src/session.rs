@@ -175,6 +175,9 @@ impl Session {
     }
 
     async fn route(&self, record: &mut Record, mut parts: Parts, body: Incoming) -> Response<Body> {
+        if let Some(answer) = self.misdirected(&parts) {
+            return answer;
+        }
         if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
             return answer;
         }
@@ -405,6 +408,12 @@ impl Session {
 
     fn https(&self) -> &HttpsPolicy {
         &self.shard.edge.https[self.listener]
+    }
+
+    /// The answer to a request that came by the TLS of another name.
+    fn misdirected(&self, parts: &Parts) -> Option<Response<Body>> {
+        let sni = self.secured.as_ref()?.server_name.as_deref();
+        self.https().misdirected(sni, &parts.uri, &parts.headers)
     }
 
     fn transport(&self) -> Transport {

@@ -1,8 +1,10 @@
 //! A real Chromium, driven by chromedriver over WebDriver.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
+use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -26,11 +28,23 @@ impl Browser {
     /// Starts one; `None`, said aloud, when it is not installed.
     #[track_caller]
     pub fn start() -> Option<Self> {
+        Self::start_by(Command::new("chromedriver"))
+    }
+
+    /// As [`Browser::start`], of a user whose home this is: what that trusts, it trusts.
+    #[track_caller]
+    pub fn start_at_home(home: &Path) -> Option<Self> {
+        let mut command = Command::new("chromedriver");
+        command.env("HOME", home);
+        Self::start_by(command)
+    }
+
+    #[track_caller]
+    fn start_by(mut command: Command) -> Option<Self> {
         if !skip::has("chromium") || !skip::has("chromedriver") {
             return None;
         }
         let driver = loopback(free_port());
-        let mut command = Command::new("chromedriver");
         command.arg(format!("--port={}", driver.port()));
         let child = Child::spawn(command);
         until("chromedriver listens", || Peer::try_connect(driver).ok());
@@ -98,6 +112,14 @@ impl Browser {
         let element = self.element(test_id);
         let path = format!("element/{element}/attribute/{name}");
         self.command("GET", &path, &Value::Null).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Writes what the browser shows to a PNG.
+    #[track_caller]
+    pub fn screenshot(&self, path: &Path) {
+        let image = self.command("GET", "screenshot", &Value::Null);
+        let image = BASE64.decode(image.as_str().expect("an image")).expect("it is base64");
+        std::fs::write(path, image).expect("it can be written");
     }
 
     /// The errors that the browser has logged so far: scripts that failed, policies that were

@@ -1,17 +1,21 @@
-//! One end of a TCP connection, on which a test says and hears every byte.
+//! One end of a TCP connection, under TLS if it must be, on which a test says and hears every byte.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustls::ClientConnection;
+use rustls_pki_types::ServerName;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::deadline::DEADLINE;
+use crate::tls::TlsClient;
 
 /// A TCP connection. What does not go as a test says it must is a panic, which names the line.
 #[derive(Debug)]
 pub struct Peer {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     unread: Vec<u8>,
 }
 
@@ -39,7 +43,40 @@ impl Peer {
         stream.set_nodelay(true).expect("a TCP socket has the option");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket has the option");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket has the option");
-        Self { stream, unread: Vec::new() }
+        Self { stream, tls: None, unread: Vec::new() }
+    }
+
+    /// With TLS, for the server of this name or address.
+    #[track_caller]
+    pub fn connect_tls(address: SocketAddr, client: &TlsClient, name: &str) -> Self {
+        Self::try_connect_tls(address, client, name).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`Peer::connect_tls`]. In TLS 1.3 a server says what it thinks of a client's certificate
+    /// only after the client's handshake is over: the first read fails.
+    pub fn try_connect_tls(
+        address: SocketAddr,
+        client: &TlsClient,
+        name: &str,
+    ) -> io::Result<Self> {
+        let mut peer = Self::try_connect(address)?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let tls = ClientConnection::new(client.config.clone(), name).map_err(io::Error::other)?;
+        let mut tls = Box::new(tls);
+        while tls.is_handshaking() {
+            tls.complete_io(&mut peer.stream)?;
+        }
+        peer.tls = Some(tls);
+        Ok(peer)
+    }
+
+    /// What the TLS handshake has settled.
+    ///
+    /// # Panics
+    /// Without TLS.
+    #[track_caller]
+    pub fn tls(&self) -> &ClientConnection {
+        self.tls.as_ref().expect("there is TLS")
     }
 
     pub fn local_address(&self) -> SocketAddr {
@@ -49,7 +86,11 @@ impl Peer {
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
-        if let Err(error) = self.stream.write_all(bytes) {
+        let sent = match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
+        };
+        if let Err(error) = sent {
             panic!("cannot send {} bytes: {error}", bytes.len());
         }
     }
@@ -110,6 +151,11 @@ impl Peer {
         std::mem::take(&mut self.unread)
     }
 
+    /// Waits for more, and keeps it to be taken; how much it is, 0 at the end.
+    pub fn wait(&mut self) -> io::Result<usize> {
+        self.read()
+    }
+
     /// All that comes before the end.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
@@ -154,6 +200,10 @@ impl Peer {
 
     /// Ends our direction; the other one stays open.
     pub fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = tls.complete_io(&mut self.stream);
+        }
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -167,8 +217,9 @@ impl Peer {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("it is a socket");
     }
 
-    /// Another handle to the same connection, without what is unread here.
+    /// Another handle to the same connection, without what is unread here. Not with TLS.
     pub fn another(&self) -> Self {
+        assert!(self.tls.is_none(), "a TLS connection has one end");
         Self::new(self.stream.try_clone().expect("a socket can be cloned"))
     }
 
@@ -184,7 +235,10 @@ impl Peer {
 
     fn read(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
-        let length = self.stream.read(&mut buffer)?;
+        let length = match &mut self.tls {
+            None => self.stream.read(&mut buffer)?,
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(&mut buffer)?,
+        };
         self.unread.extend_from_slice(&buffer[..length]);
         Ok(length)
     }

@@ -20,7 +20,7 @@ pub struct Tidewire {
     /// Where clients connect.
     address: SocketAddr,
     admin: SocketAddr,
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 /// The program, with arguments to come. `TIDEWIRE_BIN` names another build of it.
@@ -86,8 +86,14 @@ impl Tidewire {
 
     /// As [`Tidewire::run`], by a command that takes its arguments, such as one that sets limits.
     #[track_caller]
-    pub fn run_by(mut command: Command, config: &str) -> Self {
+    pub fn run_by(command: Command, config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::run_in(command, directory, config)
+    }
+
+    /// As [`Tidewire::run_by`], with the configuration in a directory that has its other files.
+    #[track_caller]
+    pub fn run_in(mut command: Command, directory: TempDir, config: &str) -> Self {
         let file = directory.path().join("tidewire.toml");
         let admin = "\n[admin]\nbind = \"127.0.0.1:0\"\n";
         let admin = if config.contains("[admin]") { "" } else { admin };
@@ -100,7 +106,7 @@ impl Tidewire {
         let address = child.line("a listener is there", |line| {
             line.contains("listening").then(|| address_in(line))?
         });
-        Self { child, address, admin, _directory: Some(directory) }
+        Self { child, address, admin, directory: Some(directory) }
     }
 
     /// Runs `tidewire up` on a port that the system chooses, and waits until it serves.
@@ -120,7 +126,16 @@ impl Tidewire {
         let admin = child.line("it says where metrics are", |line| {
             line.trim().strip_prefix("metrics").and_then(address_in)
         });
-        Self { child, address, admin, _directory: None }
+        Self { child, address, admin, directory: None }
+    }
+
+    /// The directory of its configuration.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[track_caller]
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.as_ref().expect("it was run from a file").path()
     }
 
     /// Where clients connect.

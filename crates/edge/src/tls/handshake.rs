@@ -18,6 +18,7 @@ use super::Tls;
 use super::date::Date;
 use super::failure::Failure;
 use crate::access_log::ConnectionRecord;
+use crate::challenge;
 use crate::end::{End, Party, Phase, Reason};
 use crate::service::EdgeShard;
 use crate::session::linger;
@@ -65,6 +66,11 @@ pub async fn handshake(
         Ok(Ok((_, secured))) if has_expired_since(&secured) => {
             let error = "the client's certificate has expired since its session began";
             log(Some(Failure::ClientCertificate), Some(error.to_owned()));
+        }
+        // An authority has seen what it came for (RFC 8737, section 3).
+        Ok(Ok((mut socket, secured))) if secured.alpn.as_deref() == Some(challenge::ALPN) => {
+            log(None, None);
+            linger(&mut socket, &watch).await;
         }
         Ok(Ok((socket, secured))) => {
             let counts = &shard.metrics.tls;

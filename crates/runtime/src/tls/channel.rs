@@ -353,6 +353,11 @@ impl Channel {
         Poll::Ready(match std::mem::replace(&mut self.reading, Reading::Open) {
             Reading::Open => Ok(()),
             Reading::Failing(error) => Err(error),
+            // It said all of its part, and its leave behind it, as a probe of TLS does.
+            Reading::Closed if !self.session.facts().is_handshaking() => {
+                self.reading = Reading::Closed;
+                Ok(())
+            }
             _ => Err(TlsError::Eof),
         })
     }
