@@ -289,3 +289,18 @@ fn who_asks_the_same_at_once_waits_for_one_answer() {
     }
     assert_eq!(slow.requests().len(), 1);
 }
+
+#[test]
+fn a_websocket_ends_when_the_answer_of_the_service_does() {
+    let service = Backend::start(|_, peer| {
+        peer.send("HTTP/1.1 200 OK\r\nX-User: ann\r\nX-Ends-In: 2\r\nContent-Length: 0\r\n\r\n");
+    });
+    let server = server();
+    let more = ", expires = \"X-Ends-In\"";
+    let mut edge = edge(&[service.address()], server.address(), more);
+    let mut socket = WebSocket::connect(edge.address(), "/ws");
+    socket.expect_echo("hello");
+    socket.expect_close(3000);
+    let line = edge.log_line(&["websocket", "expired"]);
+    assert!(line.contains("ann"), "{line}");
+}
