@@ -22,7 +22,9 @@ impl Checks<'_> {
             let (wrong, right) = message.split_once("; ").unwrap_or((&message, ""));
             self.report(Diagnostic::error(wrong).at(place.key(fault.key()).span(), right));
         }
-        let has_route = config.route.iter().any(|route| route.hub.is_some());
+        // Nodes tell each other by it who is revoked, also those that have no clients of their own.
+        let has_auth = !config.auth.is_empty();
+        let has_route = has_auth || config.route.iter().any(|route| route.hub.is_some());
         if config.hub.is_some()
             && place.is_given()
             && !has_route
