@@ -67,25 +67,6 @@ impl TlsError {
         }
     }
 
-    /// One word for logs and metrics, out of a closed set.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::PlainHttp => "plain-http",
-            Self::NotTls => "not-tls",
-            Self::NothingShared(_) => "nothing-shared",
-            Self::NoCertificate(_) => "no-certificate",
-            Self::NoProtocol => "no-protocol",
-            Self::ClientCertificate(_) => "client-certificate",
-            Self::Alert(_) => "alert",
-            Self::Violation(_) => "violation",
-            Self::TooBig(_) => "too-big",
-            Self::Silent => "silent",
-            Self::Eof => "eof",
-            Self::Io(_) => "io",
-            Self::Internal(_) => "internal",
-        }
-    }
-
     /// Whether it is our doing, and so for an operator to look at.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::Internal(_))
