@@ -234,8 +234,9 @@ const REVOKE_EXAMPLES: &str = "\
 Examples:
   Lock ann out, on all nodes, until she has a new token:
     tidewire revoke --subject ann
-  Revoke one token of a node with an admin token:
-    TIDEWIRE_ADMIN_TOKEN=... tidewire revoke --token-id 8f14e45f --for 7d --admin http://10.0.0.2:9090
+  Revoke one token, at a node elsewhere that has an admin token:
+    export TIDEWIRE_ADMIN=http://10.0.0.2:9090 TIDEWIRE_ADMIN_TOKEN=...
+    tidewire revoke --token-id 8f14e45f --for 7d
   See what is revoked:
     tidewire revoke --list
 ";
