@@ -73,7 +73,7 @@ fn what_is_revoked_on_one_node_is_known_on_the_others_and_to_who_comes_late() {
     let late = node("server3", &redis, "");
     expect_revoked(&late, &["ann", "t-1"]);
     assert_eq!(late.metric("auth_revocations", &["server3"]), 2.0);
-    assert_eq!(late.metric("auth_revocation_malformed_total", &[]), 0.0);
+    assert_eq!(late.metric("auth_revocations_malformed_total", &[]), 0.0);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn what_others_publish_on_the_channel_is_looked_at() {
                     \\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01";
     redis.command(&format!("PUBLISH \"tidewire:\\x01control\" \"{envelope}nonsense\"")).unwrap();
     until("it is counted", || {
-        (node.metric("auth_revocation_malformed_total", &[]) == 1.0).then_some(())
+        (node.metric("auth_revocations_malformed_total", &[]) == 1.0).then_some(())
     });
     assert_eq!(revoked(&node), [""; 0]);
     revoke(&node, &json!({ "subject": "ann" }));

@@ -4,6 +4,7 @@
 
 mod exposition;
 mod guard;
+mod hub;
 mod probes;
 pub mod revocations;
 mod tls;

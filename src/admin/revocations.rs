@@ -99,9 +99,17 @@ pub(super) fn encode(nodes: &[Arc<NodeView>], out: &mut Out<'_>) -> fmt::Result 
         per_node(|it| it.counts.refused.load(Ordering::Relaxed)),
     )?;
     out.counter(
-        "auth_revocation_malformed",
+        "auth_revocations_malformed",
         "Messages about revocations that were wrong and dropped",
         per_node(|it| it.counts.malformed.load(Ordering::Relaxed)),
+    )?;
+    let missed = nodes.iter().filter_map(|node| {
+        Some((vec![("node", node.name.clone())], node.hub.as_ref()?.control_missed()))
+    });
+    out.counter(
+        "auth_revocations_missed",
+        "Messages about revocations that came faster than they could be heard",
+        missed,
     )
 }
 
