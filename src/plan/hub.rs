@@ -1,5 +1,6 @@
 //! The hub: that its values go together, and that routes lead to it when it is there.
 
+use tidewire_hub::broker::url::BrokerUrl;
 use tidewire_hub::config::{HubConfig, HubConfigFault};
 
 use super::Checks;
@@ -23,11 +24,9 @@ impl Checks<'_> {
             self.report(Diagnostic::error(wrong).at(place.key(fault.key()).span(), right));
         }
         let has_route = config.route.iter().any(|route| route.hub.is_some());
-        if config.hub.is_some()
-            && place.is_given()
-            && !has_route
-            && self.place.key("route").is_whole()
-        {
+        // An edge hears from other nodes what is revoked by a hub that has no routes.
+        let is_alone = config.hub.as_ref().is_some_and(|hub| hub.broker == BrokerUrl::Memory);
+        if is_alone && place.is_given() && !has_route && self.place.key("route").is_whole() {
             let finding = Diagnostic::warning("no route leads to the hub");
             let help = "such as a `[[route]]` with `path = \"/ws/{topic}\"` and \
                         `hub = { topic = \"{topic}\" }`";
