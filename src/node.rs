@@ -43,7 +43,7 @@ pub struct Node {
     /// What goes on on the control plane: health probes, keys that are read again.
     probes: Vec<JoinHandle<()>>,
     /// Keeps the certificates that an authority issues.
-    acme: Option<Acme>,
+    _acme: Option<Acme>,
     drain_deadline: Duration,
     /// The addresses of its listeners, with the ports that the system chose.
     pub addresses: Vec<SocketAddr>,
@@ -124,7 +124,7 @@ impl Node {
             methods,
             is_draining: AtomicBool::new(false),
         });
-        Ok(Self { workers, probes, acme, drain_deadline, addresses, view })
+        Ok(Self { workers, probes, _acme: acme, drain_deadline, addresses, view })
     }
 
     pub fn drainer(&self) -> Drainer {
@@ -139,7 +139,6 @@ impl Node {
         self.workers.join();
         self.probes.iter().for_each(JoinHandle::abort);
         self.view.revoker.stop();
-        drop(self.acme);
         if let Some(hub) = &self.view.hub {
             control.block_on(hub.flush(FLUSH_TIME));
         }

@@ -319,3 +319,30 @@ fn a_hub_client_is_known_and_its_token_does_not_reach_the_protocol() {
     let line = edge.log_line(&["websocket", "topic"].map(|_| "websocket"));
     assert!(line.contains("subject") && line.contains("ann"), "{line}");
 }
+
+#[test]
+fn a_route_is_not_passed_by_with_another_spelling_of_its_path() {
+    let server = Backend::start(mirrors);
+    let config = listen(
+        &[
+            auth("users", USERS, "\"authorization\"", ""),
+            "[[route]]\npath = \"/admin/*\"\nauth = \"users\"\nbackend = \"nodes\"\n".into(),
+            "[[route]]\nbackend = \"nodes\"\n".into(),
+            nodes(server.address()),
+        ]
+        .concat(),
+    );
+    let edge = Tidewire::run(&config);
+    for (path, status) in [
+        ("/admin/x", 401),
+        ("/%61dmin/x", 401),
+        ("/adm%69n/", 401),
+        ("/x/../admin/x", 400),
+        ("/%2e%2e/admin/x", 400),
+        ("/./admin/x", 400),
+        ("/adminx", 200),
+        ("/.well-known/admin", 200),
+    ] {
+        assert_eq!(get_with(&edge, path, &[]).status, status, "{path}");
+    }
+}

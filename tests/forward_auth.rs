@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidewire_testkit::backend::{Backend, Script};
+use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::{Request, Response, ask, get};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::port::{free_port, loopback};
@@ -209,7 +210,11 @@ fn nobody_is_let_in_without_the_word_of_the_service() {
             assert_eq!(answer.headers.get("retry-after"), Some("5"), "{what}");
         }
         assert_eq!(edge.metric("edge_auth_total", &["unavailable"]), 2.0, "{what}");
-        let logged = edge.child.stdout().join("\n") + &edge.child.stderr().join("\n");
+        // Both lines are there, so what was to be said before them is, too.
+        let logged = until("both requests are logged", || {
+            let logged = edge.child.stdout().join("\n") + &edge.child.stderr().join("\n");
+            (logged.matches("auth_error").count() == 2).then_some(logged)
+        });
         assert_eq!(logged.matches("nobody is let in").count(), 1, "{what}:\n{logged}");
     }
     let edge = edge(&[loopback(free_port())], server.address(), "");
@@ -283,4 +288,19 @@ fn who_asks_the_same_at_once_waits_for_one_answer() {
         peer.response().expect(200);
     }
     assert_eq!(slow.requests().len(), 1);
+}
+
+#[test]
+fn a_websocket_ends_when_the_answer_of_the_service_does() {
+    let service = Backend::start(|_, peer| {
+        peer.send("HTTP/1.1 200 OK\r\nX-User: ann\r\nX-Ends-In: 2\r\nContent-Length: 0\r\n\r\n");
+    });
+    let server = server();
+    let more = ", expires = \"X-Ends-In\"";
+    let mut edge = edge(&[service.address()], server.address(), more);
+    let mut socket = WebSocket::connect(edge.address(), "/ws");
+    socket.expect_echo("hello");
+    socket.expect_close(3000);
+    let line = edge.log_line(&["websocket", "expired"]);
+    assert!(line.contains("ann"), "{line}");
 }

@@ -4,11 +4,16 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidewire_testkit::backend::Backend;
 use tidewire_testkit::child::{Child, Ended};
 use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::{Response, ask};
+use tidewire_testkit::peer::Peer;
 use tidewire_testkit::redis::RedisServer;
+use tidewire_testkit::script::echoes;
 use tidewire_testkit::tidewire::{Tidewire, command, hub};
+use tidewire_testkit::token::{USERS, handshake_with, next_second, token};
+use tidewire_testkit::websocket::{Got, WebSocket};
 
 /// A hub node at a broker, with `more` behind its configuration.
 fn node(name: &str, redis: &RedisServer, more: &str) -> Tidewire {
@@ -215,4 +220,64 @@ fn run_revoke_nowhere() -> Ended {
     let mut revoke = command();
     revoke.args(["revoke", "--subject", "ann", "--admin", "http://127.0.0.1:1"]);
     Child::spawn(revoke).wait_for(Duration::from_secs(10))
+}
+
+/// What ends a WebSocket and what does not: a token of ann on a hub node and through an edge, a
+/// token of bob beside it.
+#[test]
+fn a_subject_that_is_revoked_on_one_node_is_closed_on_all() {
+    let Some(redis) = RedisServer::start() else { return };
+    let with_auth = |name: &str, route: &str| {
+        let broker = format!("broker = \"{}\"\nbroker_timeout = \"500ms\"", redis.url());
+        format!("{}{route}{USERS}", hub(name, &broker))
+            .replace("path = \"/ws/{topic}\"", "path = \"/ws/{topic}\"\nauth = \"users\"")
+    };
+    let server = Backend::start(echoes);
+    let tunnel = format!(
+        "\n[[route]]\npath = \"/tunnel\"\nauth = \"users\"\nbackend = \"nodes\"\n\
+         [[backend]]\nname = \"nodes\"\nserver = [{{ name = \"a\", address = \"{}\" }}]\n",
+        server.address()
+    );
+    let one = Tidewire::run(&with_auth("server1", ""));
+    let other = Tidewire::run(&with_auth("server2", &tunnel));
+    one.wait_until_ready();
+    other.wait_until_ready();
+    let join = |path: &str, token: &str| {
+        WebSocket::try_upgrade(Peer::connect(other.address()), &handshake_with(path, token, false))
+    };
+    let (ann, bob) = (token(&json!({ "jti": "a1" })), token(&json!({ "sub": "bob", "jti": "b1" })));
+    let open = ["/ws/echo", "/tunnel"].map(|path| join(path, &ann).unwrap());
+    let mut others = ["/ws/echo", "/tunnel"].map(|path| join(path, &bob).unwrap());
+    assert_eq!(revoke(&one, &json!({ "subject": "ann" }))["reach"], "everywhere");
+    for mut socket in open {
+        assert_eq!(socket.next(), Got::Close(Some(3003), "revoked".to_owned()));
+        socket.send("after");
+        socket.send_close(3003, "");
+        socket.peer.expect_gone();
+    }
+    // The token does not come back, on any node; one that is issued later does.
+    for path in ["/ws/echo", "/tunnel"] {
+        let (answer, _) = join(path, &ann).unwrap_err();
+        assert_eq!(answer.status, 401, "{}", answer.text());
+    }
+    next_second();
+    let newer = token(&json!({ "jti": "a2" }));
+    let mut back = join("/tunnel", &newer).unwrap();
+    back.expect_echo("back");
+    others[1].expect_echo("untouched");
+    // A token by its id, and only that one.
+    revoke(&one, &json!({ "token_id": "b1" }));
+    for socket in &mut others {
+        let end = until("its Close", || match socket.next() {
+            Got::Text(_) => None,
+            other => Some(other),
+        });
+        assert_eq!(end, Got::Close(Some(3003), "revoked".to_owned()));
+        socket.send_close(3003, "");
+        socket.peer.expect_gone();
+    }
+    back.expect_echo("still back");
+    until("all four ends are counted", || {
+        (other.metric("edge_ends_total", &["reason=\"revoked\""]) == 4.0).then_some(())
+    });
 }

@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tempfile::TempDir;
 use tidewire_testkit::backend::Backend;
-use tidewire_testkit::certs::{Authority, Issued, Wanted};
+use tidewire_testkit::certs::{Authority, Issued, Status, Wanted};
 use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::get;
 use tidewire_testkit::peer::Peer;
@@ -278,33 +278,12 @@ fn sessions_are_resumed_in_both_versions_by_every_worker() {
 fn a_staple_is_served_with_its_certificate() {
     let (dir, ca) = (tempfile::tempdir().unwrap(), Authority::new("Test CA"));
     ca.server(&["a.test"]).write(dir.path(), "0");
-    tidewire_testkit::certs::write(&dir.path().join("ca.pem"), ca.pem());
-    ca.write_key(&dir.path().join("ca.key"));
-    staple(&dir, "0.pem", "good.der", "V");
+    ca.staple(dir.path(), "0.pem", "good.der", Status::Good);
     let edge =
         run(dir, "certificate = [{ cert = \"0.pem\", key = \"0.key\", ocsp = \"good.der\" }]", "");
     let said = s_client(&Rig { ca, edge }, &["-status", "-servername", "a.test"]);
     assert!(said.contains("OCSP Response Status: successful"), "{said}");
     assert!(said.contains("Cert Status: good"), "{said}");
-}
-
-/// Has `openssl ocsp` answer for a certificate, as its authority.
-fn staple(dir: &TempDir, cert: &str, out: &str, status: &str) {
-    let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).current_dir(dir.path()).output();
-        let output = output.expect("openssl is there");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let serial = run("openssl", &["x509", "-in", cert, "-noout", "-serial"]);
-    let serial = serial.trim().strip_prefix("serial=").unwrap();
-    let index = format!("{status}\t900101000000Z\t\t{serial}\tunknown\t/CN=a.test\n");
-    std::fs::write(dir.path().join("index"), index).unwrap();
-    let ask = ["ocsp", "-issuer", "ca.pem", "-cert", cert, "-reqout", "request", "-no_nonce"];
-    run("openssl", &ask);
-    let answer = ["ocsp", "-index", "index", "-CA", "ca.pem", "-rsigner", "ca.pem"];
-    let more = ["-rkey", "ca.key", "-reqin", "request", "-respout", out, "-ndays", "30"];
-    run("openssl", &[&answer[..], &more[..]].concat());
 }
 
 #[test]

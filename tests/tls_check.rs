@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tempfile::TempDir;
-use tidewire_testkit::certs::{Authority, Wanted, write};
+use tidewire_testkit::certs::{Authority, Status, Wanted, write};
 use tidewire_testkit::tidewire::command;
 
 /// Good files, and wrong ones of every kind.
@@ -44,6 +44,9 @@ fn files() -> TempDir {
     write(&path("open.key"), &good.key);
     fs::set_permissions(path("open.key"), fs::Permissions::from_mode(0o644)).unwrap();
     fs::create_dir(path("directory.pem")).unwrap();
+    ca.staple(dir.path(), "rsa.pem", "another.ocsp", Status::Good);
+    ca.staple(dir.path(), "good.pem", "revoked.ocsp", Status::Revoked);
+    ca.staple(dir.path(), "good.pem", "good.ocsp", Status::Good);
     write(&path("crl.pem"), ca.revokes(&[]));
     write(&path("old-crl.pem"), ca.revokes_until(&[], 2021));
     dir
@@ -96,6 +99,8 @@ fn files_that_are_right_are_right() {
     ] {
         check(&dir, &format!("certificate = [{{ cert = \"{cert}\", key = \"{key}\" }}]"), 0, &[]);
     }
+    let staple = GOOD.replace(" }", ", ocsp = \"good.ocsp\" }");
+    check(&dir, &format!("certificate = [{staple}]"), 0, &[]);
     let clients = "client_cert = { ca = [\"ca.pem\"], crl = [\"crl.pem\"] }";
     check(&dir, &format!("certificate = [{GOOD}]\n{clients}"), 0, &[]);
 }
@@ -152,6 +157,8 @@ fn what_is_wrong_with_a_staple_is_said_under_it() {
     check("none.der", "`none.der` is not there");
     check("text", "`text` is no OCSP response");
     check("good.der", "`good.der` is no OCSP response");
+    check("another.ocsp", "`another.ocsp` is about another certificate");
+    check("revoked.ocsp", "says that the certificate is revoked");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Certificates of clients: who is let in, and who is not.
 
+use std::time::{Duration, SystemTime};
+
 use tempfile::TempDir;
 use tidewire_testkit::certs::{Authority, Issued, Wanted, write};
 use tidewire_testkit::deadline::until;
@@ -37,7 +39,9 @@ impl Rig {
         let mut peer = peer.map_err(|error| error.to_string())?;
         peer.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
         // In TLS 1.3 the refusal comes after the client's handshake.
-        peer.wait().map_err(|error| error.to_string())?;
+        if peer.wait().map_err(|error| error.to_string())? == 0 {
+            return Err("the end".to_owned());
+        }
         peer.response().expect(200);
         Ok(())
     }
@@ -144,4 +148,17 @@ fn what_is_revoked_meanwhile_cannot_come_in_by_a_ticket() {
         (rig.edge.metric("edge_tls_reloads_total", &["ok"]) == 1.0).then_some(())
     });
     rig.refuses(&client, "CertificateRevoked", "Revoked");
+}
+
+#[test]
+fn a_ticket_does_not_outlive_the_certificate_that_it_was_got_with() {
+    let mut rig = Rig::new(Authority::new("Client CA"), r#"{ ca = "ca.pem" }"#, None);
+    let end = SystemTime::now() + Duration::from_secs(2);
+    let client = rig.with(&rig.clients.sign(Wanted::client("ann").until(end)));
+    for _ in 0..2 {
+        assert_eq!(rig.ask(&client), Ok(()));
+    }
+    assert_eq!(rig.edge.metric("edge_tls_handshakes_total", &["resumed"]), 1.0);
+    until("it is refused", || rig.ask(&client).err());
+    rig.edge.log_line(&["has expired since its session began"]);
 }

@@ -25,6 +25,7 @@ impl std::fmt::Display for ChallengeKind {
 }
 
 /// A challenge that is to be answered.
+#[cfg(feature = "acme")]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// The name that is asked about.
@@ -34,6 +35,7 @@ pub struct Pending {
     pub key_authorization: String,
 }
 
+#[cfg(feature = "acme")]
 impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pending").field("name", &self.name).finish_non_exhaustive()

@@ -29,6 +29,7 @@ impl OrderResult {
 }
 
 impl AcmeMetrics {
+    #[cfg(feature = "acme")]
     pub fn count(&self, result: OrderResult) {
         self.counts[result as usize].fetch_add(1, Ordering::Relaxed);
     }

@@ -36,7 +36,7 @@ impl Collector for Exposition {
         self.servers(&mut out)?;
         revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
-        self.auths(&mut out)?;
+        self.keys(&mut out)?;
         self.hubs(&mut out)
     }
 }
@@ -232,7 +232,7 @@ impl Exposition {
     }
 
     /// Left out where nobody has to say who they are.
-    fn auths(&self, out: &mut Out<'_>) -> fmt::Result {
+    fn keys(&self, out: &mut Out<'_>) -> fmt::Result {
         let reports = || {
             self.nodes.iter().flat_map(|node| {
                 let reports = node.methods.iter().filter_map(|method| method.report());

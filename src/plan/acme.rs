@@ -25,6 +25,7 @@ use crate::config::place::Place;
 #[derive(Clone, Debug)]
 pub struct AcmePlan {
     /// Its paths are whole.
+    #[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "such a build has no plan"))]
     pub config: AcmeConfig,
     pub wanted: AcmeWanted,
 }

@@ -1,6 +1,5 @@
 //! The hub: that its values go together, and that routes lead to it when it is there.
 
-use tidewire_hub::broker::url::BrokerUrl;
 use tidewire_hub::config::{HubConfig, HubConfigFault};
 
 use super::Checks;
@@ -23,10 +22,14 @@ impl Checks<'_> {
             let (wrong, right) = message.split_once("; ").unwrap_or((&message, ""));
             self.report(Diagnostic::error(wrong).at(place.key(fault.key()).span(), right));
         }
-        let has_route = config.route.iter().any(|route| route.hub.is_some());
-        // An edge hears from other nodes what is revoked by a hub that has no routes.
-        let is_alone = config.hub.as_ref().is_some_and(|hub| hub.broker == BrokerUrl::Memory);
-        if is_alone && place.is_given() && !has_route && self.place.key("route").is_whole() {
+        // Nodes tell each other by it who is revoked, also those that have no clients of their own.
+        let has_auth = !config.auth.is_empty();
+        let has_route = has_auth || config.route.iter().any(|route| route.hub.is_some());
+        if config.hub.is_some()
+            && place.is_given()
+            && !has_route
+            && self.place.key("route").is_whole()
+        {
             let finding = Diagnostic::warning("no route leads to the hub");
             let help = "such as a `[[route]]` with `path = \"/ws/{topic}\"` and \
                         `hub = { topic = \"{topic}\" }`";

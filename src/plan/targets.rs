@@ -70,6 +70,7 @@ impl<'c> Checks<'c> {
                 self.not_captured(name, &captures, place);
             }
         }
+        self.claims_of_nobody(topic, route, place);
         let written = place.key("hub").key("topic");
         if let Err(error) = topic.topic(|_| Some("x"))
             && written.is_given()
@@ -79,6 +80,27 @@ impl<'c> Checks<'c> {
             self.report(finding.at(written.span(), why));
         }
         TargetPlan::Hub(topic.clone())
+    }
+
+    /// Reports patterns with claims in them on a route that asks nobody who they are.
+    fn claims_of_nobody(&mut self, topic: &TopicRoute, route: &RouteConfig, place: Place<'_>) {
+        let has_auth = route.auth.as_ref().is_some_and(|names| !names.0.is_empty());
+        if has_auth || !place.is_whole() {
+            return;
+        }
+        let lists = [("subscribe", &topic.subscribe), ("publish", &topic.publish)];
+        for (key, patterns) in lists {
+            for (index, pattern) in patterns.iter().flatten().enumerate() {
+                let Some(claim) = pattern.claims().next() else { continue };
+                let at = place.key("hub").key(key).index(index);
+                let message = match at.is_from_environment() {
+                    true => "a pattern has a claim, and the route has no `auth`".to_owned(),
+                    false => format!("`{{{claim}}}` is a claim, and the route has no `auth`"),
+                };
+                let finding = Diagnostic::error(message).at(at.span(), "matches nothing");
+                self.report(finding.help("say who vouches for it, such as `auth = \"users\"`"));
+            }
+        }
     }
 
     fn not_captured(&mut self, name: &str, captures: &[&str], route: Place<'_>) {

@@ -67,13 +67,20 @@ impl Flow {
     /// Ends what the sink gets, with `close` as the last of it unless it has had a Close already.
     /// False while that would be within a frame.
     pub(crate) fn cut(&mut self, sink: &mut Socket, close: &[u8]) -> io::Result<bool> {
-        if self.pump.is_cut() || self.pump.has_source_ended() {
+        // One that has ended within a frame has no place for a Close.
+        if self.is_told || self.pump.is_ended() && !self.is_at_boundary() {
             return Ok(true);
         }
         if !self.is_at_boundary() {
             return Ok(false);
         }
-        self.pump.finish_with(sink, if self.has_close() { b"" } else { close })?;
+        let close = if self.has_close() { b"" } else { close };
+        match self.pump.is_ended() {
+            // Who has said its last word is not read again; a sink that does not take this now has
+            // not taken what it was given before.
+            true => _ = sink.try_write(close),
+            false => self.pump.finish_with(sink, close)?,
+        }
         Ok(true)
     }
 

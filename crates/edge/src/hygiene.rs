@@ -14,6 +14,8 @@ pub enum Unfit {
     HostRepeated,
     #[error("Host is not a host name or address, with or without a port")]
     NotHost,
+    #[error("the path has a segment of dots")]
+    DotSegment,
     #[error("CONNECT is not served")]
     Connect,
     #[error("no transfer coding but chunked is served")]
@@ -23,7 +25,9 @@ pub enum Unfit {
 impl Unfit {
     pub fn status(self) -> StatusCode {
         match self {
-            Self::NoHost | Self::HostRepeated | Self::NotHost => StatusCode::BAD_REQUEST,
+            Self::NoHost | Self::HostRepeated | Self::NotHost | Self::DotSegment => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
         }
@@ -36,7 +40,20 @@ pub fn check(parts: &Parts) -> Result<(), Unfit> {
     if parts.method == Method::CONNECT {
         return Err(Unfit::Connect);
     }
+    check_dots(parts.uri.path())?;
     check_codings(&parts.headers)
+}
+
+/// Clients resolve `.` and `..` before they ask (RFC 3986, section 6.2.2.3); some servers do it
+/// afterwards. To them, `/x/../admin` is `/admin`, for which there may be a route that asks who the
+/// client is.
+fn check_dots(path: &str) -> Result<(), Unfit> {
+    let is_dots = |segment: &str| {
+        let plain = segment.replace("%2e", ".").replace("%2E", ".");
+        plain == "." || plain == ".."
+    };
+    let could_be = |segment: &&str| segment.starts_with('.') || segment.starts_with("%2");
+    if path.split('/').filter(could_be).any(is_dots) { Err(Unfit::DotSegment) } else { Ok(()) }
 }
 
 /// Exactly one Host, and it is one (RFC 9112, section 3.2). Whatever stands in it reaches routes,
@@ -100,6 +117,16 @@ mod tests {
             check_request("/", &[("host", host)], Err(Unfit::NotHost));
         }
         check_request("http://user@a/", &[("host", "a")], Err(Unfit::NotHost));
+    }
+
+    #[test]
+    fn a_path_has_no_segments_that_a_server_could_resolve() {
+        for path in ["/..", "/a/../b", "/a/.", "/./a", "/a/%2e%2E/b", "/a/.%2e", "/%2e/"] {
+            check_request(path, &[("host", "a")], Err(Unfit::DotSegment));
+        }
+        for path in ["/.well-known/x", "/a/...", "/a..b", "/a?b=/../c", "/%2f..", "/..a"] {
+            check_request(path, &[("host", "a")], Ok(()));
+        }
     }
 
     #[test]

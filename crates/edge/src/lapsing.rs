@@ -44,9 +44,16 @@ impl Lapsing {
         }
     }
 
-    /// Of a tunnel that was closing already, for another reason.
-    pub(crate) fn on_the_way_out(self) -> Self {
-        Self { is_reason: false, ..self }
+    /// Of a tunnel that was closing already, for another reason; `is_down_cut` when the client has
+    /// had a Close of ours.
+    pub(crate) fn on_the_way_out(self, is_down_cut: bool) -> Self {
+        Self { is_reason: false, is_down_cut, ..self }
+    }
+
+    /// Whether a direction that has ended may be told so: its Close is out, if there was a place
+    /// for one. Upward, downward.
+    pub(crate) fn may_tell(&self) -> (bool, bool) {
+        (self.is_up_cut, self.is_down_cut)
     }
 
     /// Who follows what is dropped: of the client, of the server.

@@ -54,7 +54,7 @@ impl PathPattern {
                 None => return None,
             };
             match segment {
-                Segment::Literal(literal) if literal == head => {}
+                Segment::Literal(literal) if is_same(literal, head) => {}
                 Segment::Capture(name) if !head.is_empty() => {
                     captures.push((name.clone(), decode(head)?));
                 }
@@ -72,6 +72,14 @@ impl PathPattern {
             Segment::Literal(_) => None,
         })
     }
+}
+
+/// Whether two segments are the same to a server that decodes them. A route for `/admin` that asks
+/// who the client is must not be passed by as `/%61dmin`.
+fn is_same(literal: &str, segment: &str) -> bool {
+    literal == segment
+        || (literal.contains('%') || segment.contains('%'))
+            && decode(segment).is_some_and(|decoded| decode(literal) == Some(decoded))
 }
 
 /// Undoes percent-encoding; `None` when an escape is broken or the result is not UTF-8.
@@ -203,6 +211,11 @@ mod tests {
         check("/ws/{topic}", "/ws/echo", Some(&[("topic", "echo")]));
         check("/ws/{topic}", "/ws/", None);
         check("/ws/{topic}", "/ws/a/b", None);
+        check("/admin/*", "/%61dm%69n/x", Some(&[]));
+        check("/a%20b", "/a%20b", Some(&[]));
+        check("/%ff", "/%ff", Some(&[]));
+        check("/a", "/%2561", None);
+        check("/a", "/%41", None);
         check("/{a}/x/{b}", "/1/x/2", Some(&[("a", "1"), ("b", "2")]));
     }
 

@@ -126,10 +126,11 @@ impl Tunnel {
             let _ = self.client.socket.shutdown_write();
         }
         // The other direction may go on: half-closed is a state that peers rely on.
-        if self.up.ends_now() && self.server.shutdown_write().is_err() {
+        let may_tell = self.lapsing.as_ref().map_or((true, true), |lapsing| lapsing.may_tell());
+        if may_tell.0 && self.up.ends_now() && self.server.shutdown_write().is_err() {
             return Poll::Ready(self.lapsed().unwrap_or(End::by(Party::Server, Reason::Broken)));
         }
-        if self.down.ends_now() && self.client.socket.shutdown_write().is_err() {
+        if may_tell.1 && self.down.ends_now() && self.client.socket.shutdown_write().is_err() {
             return Poll::Ready(self.lapsed().unwrap_or(End::by(Party::Client, Reason::Broken)));
         }
         // That may be unsent still, and its pump does not run any more.
@@ -242,8 +243,10 @@ impl Tunnel {
     fn lapse(&mut self, lapse: Lapse) {
         let has_close = self.up.has_close() || self.down.has_close();
         let lapsing = Lapsing::new(lapse);
-        let is_reason = !has_close && self.first != Some(Party::Edge);
-        self.lapsing = Some(Box::new(if is_reason { lapsing } else { lapsing.on_the_way_out() }));
+        let has_ours = self.stage == Stage::Closing && self.first == Some(Party::Edge);
+        let is_reason = !has_close && !has_ours;
+        self.lapsing =
+            Some(Box::new(if is_reason { lapsing } else { lapsing.on_the_way_out(has_ours) }));
         if is_reason {
             self.first = Some(Party::Edge);
         }

@@ -246,7 +246,7 @@ mod tests {
     fn check(pattern: &str, claims: &Value, topic: &str, expected: bool) {
         let pattern: TopicPattern = pattern.parse().unwrap();
         let topic = Topic::new(topic).unwrap();
-        let found = allows(&[pattern.clone()], &topic, Some(&identity(claims)));
+        let found = allows(std::slice::from_ref(&pattern), &topic, Some(&identity(claims)));
         assert_eq!(found, expected, "{pattern} {claims} {topic}");
     }
 

@@ -135,7 +135,7 @@ fn a_client_that_cannot_be_served_is_told_why() {
         let only = ServerConfig::builder_with_protocol_versions(&[&TLS13]).with_no_client_auth();
         let nobody = Arc::new(ResolvesServerCertUsingSni::new());
         let nobody = TlsConfig::new(only.with_cert_resolver(nobody)).unwrap();
-        check(&nobody, authority.client(&TLS13), "no-certificate", "AccessDenied").await;
+        check(&nobody, authority.client(&TLS13), "no-certificate", "UnrecognisedName").await;
         check(&nobody, authority.client(&TLS12), "nothing-shared", "ProtocolVersion").await;
         let mut server = authority.server_config();
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -179,7 +179,7 @@ fn what_is_not_tls_is_answered_in_its_own_words() {
         assert_eq!((answer[0], answer[5], word), (21, 2, "not-tls"));
         let (answer, word) = say(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00").await;
         assert_eq!((answer[0], answer[5], word), (21, 2, "violation"));
-        assert_eq!(say(b"").await, (vec![], "eof"));
+        assert_eq!(say(b"").await, (vec![], "silent"));
         // It stops in the middle of its hello.
         assert_eq!(say(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc").await, (vec![], "eof"));
     });

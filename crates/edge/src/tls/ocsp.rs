@@ -105,3 +105,55 @@ fn sequence(bytes: &[u8]) -> Result<&[u8], Fault> {
 fn element(bytes: &[u8]) -> Result<(&[u8], Any<'_>), Fault> {
     Any::from_der(bytes).map_err(|_| Fault::NotOcsp)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A successful response about serial 0x83ED by openssl, without its signature's bytes.
+    fn response(status: u8, next_update: bool) -> Vec<u8> {
+        let der = |tag: u8, parts: &[&[u8]]| {
+            let content = parts.concat();
+            assert!(content.len() < 0x10000);
+            let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+            [&[tag, 0x82][..], &length, &content].concat()
+        };
+        let time = der(0x18, &[b"20300101000000Z"]);
+        let id = der(
+            0x30,
+            &[&der(0x30, &[]), &der(4, &[b"n"]), &der(4, &[b"k"]), &der(2, &[&[0, 0x83, 0xED]])],
+        );
+        let next = if next_update { der(0xA0, &[&time]) } else { Vec::new() };
+        let single = der(0x30, &[&id, &der(status, &[]), &time, &next]);
+        let data = der(0x30, &[&der(0xA2, &[&der(4, &[b"h"])]), &time, &der(0x30, &[&single])]);
+        let basic = der(0x30, &[&data, &der(0x30, &[]), &der(3, &[&[0]])]);
+        let bytes = der(0x30, &[&der(6, &[&[0x2A]]), &der(4, &[&basic])]);
+        der(0x30, &[&[10, 1, 0], &der(0xA0, &[&bytes])])
+    }
+
+    #[test]
+    fn a_response_is_about_one_certificate_and_good_until_a_time() {
+        let check = |status, next, serial: &[u8], expected| {
+            assert_eq!(super::check(&response(status, next), serial), expected);
+        };
+        let serial = [0x83, 0xED];
+        let good = |next_update| Ok(Staple { next_update });
+        check(0x80, true, &serial, good(Some(Date(1_893_456_000))));
+        check(0x80, false, &serial, good(None));
+        check(0x80, true, &[0x83], Err(Fault::OcspForAnother));
+        check(0xA1, true, &serial, Err(Fault::OcspRevoked));
+        check(0x82, true, &serial, Err(Fault::OcspFailed("unknown certificate")));
+        assert_eq!(
+            super::check(&[0x30, 3, 10, 1, 6], &serial),
+            Err(Fault::OcspFailed("unauthorized"))
+        );
+    }
+
+    #[test]
+    fn a_response_that_is_cut_is_none() {
+        let whole = response(0x80, true);
+        for end in 0..whole.len() {
+            assert!(super::check(&whole[..end], &[0x83, 0xED]).is_err(), "{end}");
+        }
+    }
+}
