@@ -327,6 +327,7 @@ fn a_route_is_not_passed_by_with_another_spelling_of_its_path() {
         &[
             auth("users", USERS, "\"authorization\"", ""),
             "[[route]]\npath = \"/admin/*\"\nauth = \"users\"\nbackend = \"nodes\"\n".into(),
+            "[[route]]\npath = \"/rooms/{room}\"\nauth = \"users\"\nbackend = \"nodes\"\n".into(),
             "[[route]]\nbackend = \"nodes\"\n".into(),
             nodes(server.address()),
         ]
@@ -340,9 +341,64 @@ fn a_route_is_not_passed_by_with_another_spelling_of_its_path() {
         ("/x/../admin/x", 400),
         ("/%2e%2e/admin/x", 400),
         ("/./admin/x", 400),
+        ("//admin/x", 401),
+        ("/admin%2Fx", 401),
+        ("/admin\\x", 401),
+        ("/admin;a=b/x", 401),
+        ("/..;/admin/x", 401),
+        ("/x%2f../admin/x", 401),
+        ("/x/..%2fadmin/x", 401),
+        ("/rooms/a%ff", 401),
+        ("/rooms/a%zz", 401),
         ("/adminx", 200),
+        ("//adminx;admin", 200),
         ("/.well-known/admin", 200),
     ] {
         assert_eq!(get_with(&edge, path, &[]).status, status, "{path}");
     }
+}
+
+#[test]
+fn what_did_not_let_the_client_in_is_not_passed_on_either() {
+    let server = Backend::start(mirrors);
+    let all = "\"authorization\", \"cookie:t\", \"query:t\", \"subprotocol:bearer\"";
+    let route = |path: &str, more: &str| {
+        format!("[[route]]\npath = \"{path}\"\n{more}\nbackend = \"nodes\"\n")
+    };
+    let config = listen(
+        &[
+            auth("users", USERS, all, ""),
+            auth("staff", STAFF, "\"header:X-Staff\"", ""),
+            auth("passed", USERS, "\"authorization\"", "pass = true"),
+            route("/any", "auth = [\"staff\", \"users\"]\nsatisfy = \"any\""),
+            route("/users", "auth = \"users\""),
+            route("/passed", "auth = [\"passed\", \"users\"]\nsatisfy = \"any\""),
+            route("/*", ""),
+            nodes(server.address()),
+        ]
+        .concat(),
+    );
+    let edge = Tidewire::run(&config);
+    let good = token();
+    let forged = token_of("a third secret of thirty-two byte", json!({ "sub": "root" }));
+    let staff = format!("X-Staff: {}", token_of(STAFF, json!({})));
+    let bearer = |token: &str| format!("Authorization: Bearer {token}");
+    let check = |path: &str, lines: &[String], gone: &[&str]| {
+        let said = get_with(&edge, path, lines).expect(200).text();
+        for text in gone {
+            assert!(!said.contains(text), "{path} with {lines:?}: {said}");
+        }
+    };
+    check("/any", &[staff.clone(), bearer(&forged)], &[&forged, "uthorization"]);
+    check("/any", &[staff.clone(), bearer(&good)], &[&good]);
+    check("/any", &[staff.clone(), format!("Cookie: t={forged}")], &[&forged]);
+    check(&format!("/any?t={forged}&%74={good}"), &[staff], &[&forged, &good]);
+    check(&format!("/users?t={forged}"), &[bearer(&good)], &[&good, &forged]);
+    check("/users", &[bearer(&good), format!("Cookie: t={forged}; t=")], &[&good, &forged]);
+    // What is for the server goes on: another scheme, and what is passed on.
+    let basic = "Authorization: Basic YTpi".to_owned();
+    let said = get_with(&edge, "/users", &[basic.clone(), format!("Cookie: t={good}")]);
+    assert!(said.expect(200).text().contains("Basic YTpi"));
+    let said = get_with(&edge, "/passed", &[bearer(&good)]).expect(200).text();
+    assert!(said.contains(&good), "{said}");
 }

@@ -75,7 +75,9 @@ fn there_are_cases_of_every_kind() {
 fn the_examples_pass_their_check() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let dirs = fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path());
-    let files = dirs.filter(|dir| dir.is_dir()).flat_map(|dir| fs::read_dir(dir).unwrap());
+    // Those that need keys are checked with theirs, in `secure_example.rs`.
+    let dirs = dirs.filter(|dir| dir.is_dir() && !dir.join("make-keys").is_file());
+    let files = dirs.flat_map(|dir| fs::read_dir(dir).unwrap());
     let files = files.map(|entry| entry.unwrap().path());
     let mut count = 0;
     for file in files.filter(|path| path.extension().is_some_and(|it| it == "toml")) {

@@ -129,3 +129,23 @@ fn clients_do_not_get_to_say_who_they_are() {
         }
     }
 }
+
+#[test]
+fn clients_do_not_get_to_say_it_in_trailers_either() {
+    let server = Backend::start(|request, peer| {
+        let trailers = peer.body(&request.headers).trailers;
+        answers(200, &format!("{:?}", trailers.0))(request, peer);
+    });
+    let edge = edge(&server);
+    let names = ["X-Sum", "X-User", "X_User", "X.Roles", "X-Forwarded-For", "X-Original-URL"];
+    let trailers = names.map(|name| format!("{name}: 7\r\n")).concat();
+    let answer = ask(
+        edge.address(),
+        &format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: {}\r\n\r\n\
+             1\r\na\r\n0\r\n{trailers}\r\n",
+            names.join(", "),
+        ),
+    );
+    assert_eq!(answer.expect(200).text().to_lowercase(), r#"[("x-sum", "7")]"#);
+}

@@ -17,7 +17,7 @@ use crate::config::ApiKeyConfig;
 use crate::entries::{self, EntriesFault};
 use crate::identity::{Credential, Identity};
 use crate::kept_file::KeptFile;
-use crate::method::{Accepted, Denied, MethodFault, Presented};
+use crate::method::{Accepted, Denied, Found, MethodFault, Presented};
 use crate::place::{self, Place};
 use crate::random;
 
@@ -100,6 +100,13 @@ impl ApiKeys {
         };
         let identity = Identity::new(credential, with_subject(&owner.claims, &owner.name));
         Ok(Accepted { identity, found, is_passed_on: self.is_passed_on })
+    }
+
+    pub fn occupied(&self, presented: &Presented<'_>) -> Vec<Found> {
+        match self.is_passed_on {
+            true => Vec::new(),
+            false => place::occupied(&self.places, presented),
+        }
     }
 
     pub fn auth(&self) -> &str {

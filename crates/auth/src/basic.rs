@@ -133,6 +133,11 @@ impl Basic {
         if is_right && is_known { Ok(()) } else { Err(wrong()) }
     }
 
+    pub fn occupied(&self, presented: &Presented<'_>) -> Vec<Found> {
+        let is_shown = !self.is_passed_on && place::has_scheme(presented, "Basic");
+        is_shown.then_some(Found::Header(AUTHORIZATION)).into_iter().collect()
+    }
+
     pub fn auth(&self) -> &str {
         &self.auth
     }

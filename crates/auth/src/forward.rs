@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tidewire_runtime::units::Period;
 
 use crate::identity::{Credential, Identity};
+use crate::jwt::claims::is_name;
 
 /// Asks a service about each request, and lets in whom it answers with 2xx. Its 401 and 403, and
 /// for plain requests its redirects, go to the client. Whatever else it says, or that it says
@@ -283,11 +284,12 @@ impl Forward {
                 None => return Meaning::Broken("it says when it ends in no number of seconds"),
             },
         };
-        let subject = self.subject.as_ref().and_then(|name| headers.get(name));
-        let subject = match subject.map(HeaderValue::to_str) {
-            None => None,
-            Some(Ok(subject)) if !subject.is_empty() => Some(Box::from(subject)),
-            Some(_) => return Meaning::Broken("the name that it gives the client is none"),
+        let mut subjects = self.subject.iter().flat_map(|name| headers.get_all(name));
+        let subject = match (subjects.next().map(HeaderValue::to_str), subjects.next()) {
+            (None, _) => None,
+            (Some(Ok(subject)), None) if is_name(subject) => Some(Box::from(subject)),
+            // Also two of them: which one a server takes is up to the server.
+            _ => return Meaning::Broken("the name that it gives the client is none"),
         };
         let mut kept = HeaderMap::new();
         let mut claims = Map::new();

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::jwt::claims;
 use crate::revocation::{Added, Revocation, Revocations, Revoked};
 
 /// One node's part in the talk about revocations.
@@ -285,8 +286,8 @@ pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
 }
 
-/// Longest name of a token or a subject that can be revoked.
-pub const NAME_BYTES_MAX: usize = 512;
+/// Longest name of a token or a subject that can be revoked: as long as there are.
+pub const NAME_BYTES_MAX: usize = claims::NAME_BYTES_MAX;
 
 /// The longest time for which something can be revoked.
 pub const LIFE_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -489,7 +490,7 @@ mod tests {
         check(&entry("old", WALL - 9, WALL - 5), Ok(0));
         check(&entry("", WALL, WALL + 60), Err(Malformed::Entries(1)));
         check(&entry("a\\u0000b", WALL, WALL + 60), Err(Malformed::Entries(1)));
-        check(&entry(&"x".repeat(513), WALL, WALL + 60), Err(Malformed::Entries(1)));
+        check(&entry(&"x".repeat(NAME_BYTES_MAX + 1), WALL, WALL + 60), Err(Malformed::Entries(1)));
         check(&entry("far", WALL + 61, WALL + 99), Err(Malformed::Entries(1)));
         check(&entry("long", WALL, u64::MAX), Err(Malformed::Entries(1)));
         check(r#"{"version":2,"new":1}"#, Err(Malformed::Version(2)));

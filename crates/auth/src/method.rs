@@ -77,6 +77,17 @@ impl Method {
         }
     }
 
+    /// All that a client shows where this method looks, be it right or not, unless servers get it
+    /// as it is.
+    pub fn occupied(&self, presented: &Presented<'_>) -> Vec<Found> {
+        match self {
+            Self::Jwt(jwt) => jwt.occupied(presented),
+            Self::ApiKey(keys) => keys.occupied(presented),
+            Self::Basic(basic) => basic.occupied(presented),
+            Self::ClientCert(_) => Vec::new(),
+        }
+    }
+
     /// Whom a token speaks of that a client shows later, to renew the one of its handshake.
     pub fn authenticate_token(&self, token: &str, now: u64) -> Result<Identity, Denied> {
         match self {

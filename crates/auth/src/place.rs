@@ -49,6 +49,19 @@ pub fn find<'p>(places: &[Place], presented: &Presented<'p>) -> Result<Option<At
     Ok(None)
 }
 
+/// All that stands in any of the places, be it a credential or not.
+pub fn occupied(places: &[Place], presented: &Presented<'_>) -> Vec<Found> {
+    places.iter().flat_map(|place| place.occupied(presented)).collect()
+}
+
+/// Whether there is an `Authorization` of this scheme.
+pub fn has_scheme(presented: &Presented<'_>, scheme: &str) -> bool {
+    presented.headers.get_all(AUTHORIZATION).iter().any(|line| {
+        let first = line.as_bytes().split(|byte| b" \t,".contains(byte)).next();
+        first.is_some_and(|first| first.eq_ignore_ascii_case(scheme.as_bytes()))
+    })
+}
+
 /// The credentials of an `Authorization` of this scheme. Another scheme is for somebody else.
 pub fn authorization<'p>(
     presented: &Presented<'p>,
@@ -87,6 +100,47 @@ impl Place {
             }
         }
     }
+}
+
+impl Place {
+    /// What stands here. All that has the same name is one, as it is taken out together.
+    fn occupied(&self, presented: &Presented<'_>) -> Vec<Found> {
+        let one = |is_there: bool, found: Found| is_there.then_some(found).into_iter().collect();
+        match self {
+            Self::Authorization => {
+                one(has_scheme(presented, "Bearer"), Found::Header(AUTHORIZATION))
+            }
+            Self::Cookie(name) => {
+                let lines = presented.headers.get_all(COOKIE).iter();
+                let mut pairs = lines.flat_map(|line| cookies::pairs(line.as_bytes()));
+                let is_there = pairs.any(|(found, _)| found == name.as_bytes());
+                one(is_there, Found::Cookie(name.clone()))
+            }
+            Self::Query(name) => {
+                let mut all = presented.query.into_iter().flat_map(query::parameters);
+                one(all.any(|it| it.is_named(name)), Found::Query(name.clone()))
+            }
+            Self::Subprotocol(marker) => tokens_among(marker, presented.subprotocols),
+            Self::Header(name) => {
+                one(presented.headers.contains_key(name), Found::Header(name.clone()))
+            }
+        }
+    }
+}
+
+/// Each marker with what is behind it, and each offer that begins with the marker and a dot.
+fn tokens_among(marker: &str, offers: &[&str]) -> Vec<Found> {
+    let mut all = Vec::new();
+    let mut index = 0;
+    while let Some(offer) = offers.get(index) {
+        let is_single = offer.strip_prefix(marker).is_some_and(|rest| rest.starts_with('.'));
+        let end = if *offer == marker { (index + 2).min(offers.len()) } else { index + 1 };
+        if *offer == marker || is_single {
+            all.push(Found::Subprotocol { offers: index..end, answer: (*offer).into() });
+        }
+        index = end;
+    }
+    all
 }
 
 fn cookie<'p>(name: &str, presented: &Presented<'p>) -> Result<Option<At<'p>>, Denied> {

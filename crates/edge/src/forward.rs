@@ -22,7 +22,8 @@ use crate::backend::{Backend, Lease};
 use crate::dial::dial_first;
 use crate::fault::Fault;
 use crate::http_io::{HttpIo, Meter};
-use crate::service::EdgeShard;
+use crate::onward::silence;
+use crate::service::{Edge, EdgeShard};
 
 /// A server's answer, its head rebuilt for the client.
 pub struct Forwarded {
@@ -218,16 +219,18 @@ impl Drop for ServerBody {
 pub struct ClientBody {
     /// `None` is empty.
     incoming: Option<Incoming>,
+    /// Knows what its trailers must not say.
+    edge: Option<Arc<Edge>>,
     wait: Wait,
 }
 
 impl ClientBody {
-    pub fn new(incoming: Incoming, timeout: Duration) -> Self {
-        Self { incoming: Some(incoming), wait: Wait::new(timeout) }
+    pub fn new(incoming: Incoming, timeout: Duration, edge: Arc<Edge>) -> Self {
+        Self { incoming: Some(incoming), edge: Some(edge), wait: Wait::new(timeout) }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { incoming: None, wait: Wait::new(Duration::ZERO) }
+        Self { incoming: None, edge: None, wait: Wait::new(Duration::ZERO) }
     }
 }
 
@@ -242,8 +245,13 @@ impl HttpBody for ClientBody {
         let this = self.get_mut();
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         match Pin::new(incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
+            Poll::Ready(mut frame) => {
                 this.wait.restart();
+                if let (Some(Ok(frame)), Some(edge)) = (&mut frame, &this.edge)
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    silence(trailers, &edge.identity_headers);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
             }
             Poll::Pending if this.wait.is_over(cx) => {

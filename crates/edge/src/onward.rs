@@ -24,11 +24,7 @@ pub fn rebuild(
 ) -> Request<()> {
     let mut headers = parts.headers;
     let hop = strip_hop_by_hop(&mut headers);
-    drop_aliased(&mut headers);
-    for name in &CLAIMS {
-        headers.remove(name);
-    }
-    identity.remove_from(&mut headers);
+    silence(&mut headers, identity);
     if hop.accepts_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -46,6 +42,16 @@ pub fn rebuild(
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
     request
+}
+
+/// Removes what a client says about who it is, in the head of a request or in its trailers: some
+/// servers make one list of the two.
+pub fn silence(headers: &mut HeaderMap, identity: &IdentityHeaders) {
+    drop_aliased(headers);
+    for name in &CLAIMS {
+        headers.remove(name);
+    }
+    identity.remove_from(headers);
 }
 
 /// Makes `request` a WebSocket handshake again; `Sec-WebSocket-*` are end to end and still there.
@@ -75,9 +81,10 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// What a client may claim about itself. `Expect` is answered by this hop, when the server's side
+/// What a client may claim about itself, and about what it asks for: with `X-Original-URL` and the
+/// like, some servers serve another path than the one that a route was found for. `Expect` is answered by this hop, when the server's side
 /// takes the body.
-const CLAIMS: [HeaderName; 8] = [
+const CLAIMS: [HeaderName; 13] = [
     header::EXPECT,
     header::FORWARDED,
     X_FORWARDED_FOR,
@@ -85,6 +92,11 @@ const CLAIMS: [HeaderName; 8] = [
     X_FORWARDED_HOST,
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-method"),
+    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
     HeaderName::from_static("x-real-ip"),
 ];
 
@@ -125,6 +137,7 @@ mod tests {
                 ("x-secret", "1"),
                 ("x-forwarded-for", "6.6.6.6"),
                 ("x_forwarded_for", "6.6.6.6"),
+                ("x-original-url", "/admin"),
                 ("forwarded", "for=6.6.6.6"),
                 ("te", "trailers, gzip"),
                 ("cookie", "a=b"),

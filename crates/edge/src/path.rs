@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidewire_wire::http::query;
 
 /// A pattern for the path of a request.
 ///
@@ -43,6 +44,23 @@ impl PathPattern {
     /// The captures, when `path` (without its query) matches. A capture that is not valid UTF-8
     /// once decoded does not match.
     pub fn captures(&self, path: &str) -> Option<Captures> {
+        self.take(path, is_same, decode)
+    }
+
+    /// The captures, when `path` matches as it stands: it is decoded already.
+    pub fn captures_decoded(&self, path: &str) -> Option<Captures> {
+        let is_same = |literal: &str, segment: &str| {
+            literal == segment || decode(literal).is_some_and(|literal| literal == segment)
+        };
+        self.take(path, is_same, |segment| Some(segment.to_owned()))
+    }
+
+    fn take(
+        &self,
+        path: &str,
+        is_same: impl Fn(&str, &str) -> bool,
+        read: impl Fn(&str) -> Option<String>,
+    ) -> Option<Captures> {
         let mut rest = path.strip_prefix('/')?;
         let mut captures = Captures::new();
         for (index, segment) in self.segments.iter().enumerate() {
@@ -56,7 +74,7 @@ impl PathPattern {
             match segment {
                 Segment::Literal(literal) if is_same(literal, head) => {}
                 Segment::Capture(name) if !head.is_empty() => {
-                    captures.push((name.clone(), decode(head)?));
+                    captures.push((name.clone(), read(head)?));
                 }
                 _ => return None,
             }
@@ -72,6 +90,30 @@ impl PathPattern {
             Segment::Literal(_) => None,
         })
     }
+}
+
+/// The path as a server may read it that takes as much as possible for the same: decoded, `%2F` and
+/// `\` for a slash, without parameters of segments (`;x`), empty segments, and those of dots. `None`
+/// when that is the path itself.
+///
+/// WSGI servers decode `%2F`, those of Java cut at `;`, many take `//` for `/`.
+pub fn lenient(path: &str) -> Option<String> {
+    if !path.contains(['%', '\\', ';']) && !path.contains("//") {
+        return None;
+    }
+    let cut = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
+    let cut_raw: Vec<String> = path.split('/').map(cut).collect();
+    let decoded = query::decode_lossy(&cut_raw.join("/")).replace('\\', "/");
+    let mut kept: Vec<String> = Vec::new();
+    for segment in decoded.split('/').map(cut) {
+        match segment.as_str() {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            _ => kept.push(segment),
+        }
+    }
+    let end = if decoded.ends_with('/') && !kept.is_empty() { "/" } else { "" };
+    Some(format!("/{}{end}", kept.join("/")))
 }
 
 /// Whether two segments are the same to a server that decodes them. A route for `/admin` that asks
@@ -199,6 +241,26 @@ mod tests {
             pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
         });
         assert_eq!(captures, expected, "{pattern} against {path}");
+    }
+
+    #[test]
+    fn another_spelling_is_read_as_lenient_servers_do() {
+        let check = |path: &str, expected: Option<&str>| {
+            assert_eq!(lenient(path).as_deref(), expected, "{path}");
+        };
+        check("/admin/x", None);
+        check("//admin/x", Some("/admin/x"));
+        check("/admin//", Some("/admin/"));
+        check("/admin%2fx", Some("/admin/x"));
+        check("/admin\\x", Some("/admin/x"));
+        check("/%5cadmin/x", Some("/admin/x"));
+        check("/admin;a=b/x;c", Some("/admin/x"));
+        check("/admin;a=%2f..%2fb", Some("/admin"));
+        check("/x/..;/admin", Some("/admin"));
+        check("/x/..%2fadmin", Some("/admin"));
+        check("/a%ff%zz", Some("/a\u{fffd}%zz"));
+        check("/%2541", Some("/%41"));
+        check("//", Some("/"));
     }
 
     #[test]

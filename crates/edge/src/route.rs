@@ -9,7 +9,7 @@ use crate::auth::access::Access;
 use crate::backend::Backend;
 use crate::cross_site::CrossSite;
 use crate::host::HostPattern;
-use crate::path::{Captures, PathPattern};
+use crate::path::{self, Captures, PathPattern};
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::static_files::StaticFiles;
 
@@ -79,8 +79,19 @@ pub fn matching<'r>(
     routes: &'r [Route],
     asked: &Asked<'_>,
 ) -> impl Iterator<Item = (usize, &'r Route, Captures)> {
-    routes.iter().enumerate().filter_map(|(index, route)| {
-        route.matcher.captures(asked).map(|captures| (index, route, captures))
+    let lenient = path::lenient(asked.uri.path());
+    routes.iter().enumerate().filter_map(move |(index, route)| {
+        if !route.matcher.fits(asked) {
+            return None;
+        }
+        let path = &route.matcher.path;
+        let captures = path.captures(asked.uri.path()).or_else(|| {
+            // Whoever is asked who they are must not pass by with another spelling that a server
+            // takes for the same path.
+            let lenient = lenient.as_deref().filter(|_| route.asks())?;
+            path.captures_decoded(lenient)
+        });
+        captures.map(|captures| (index, route, captures))
     })
 }
 
@@ -93,13 +104,20 @@ pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     }
 }
 
+impl Route {
+    /// Whether it asks who the client is.
+    fn asks(&self) -> bool {
+        self.access.as_ref().is_some_and(|access| !access.auths.is_empty())
+    }
+}
+
 impl Matcher {
-    fn captures(&self, asked: &Asked<'_>) -> Option<Captures> {
-        let fits = self.websocket.is_none_or(|wanted| wanted == asked.is_websocket)
+    /// Whether all but the path is as it must be.
+    fn fits(&self, asked: &Asked<'_>) -> bool {
+        self.websocket.is_none_or(|wanted| wanted == asked.is_websocket)
             && self.listeners.as_ref().is_none_or(|some| some.contains(&asked.listener))
             && self.takes_host(asked)
-            && self.headers.iter().all(|header| header.matches(asked.headers));
-        if fits { self.path.captures(asked.uri.path()) } else { None }
+            && self.headers.iter().all(|header| header.matches(asked.headers))
     }
 
     fn takes_host(&self, asked: &Asked<'_>) -> bool {

@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -263,7 +264,7 @@ impl Session {
                 },
             };
             record.identity = grant.as_ref().map(|grant| grant.identity.clone());
-            let found = gate.into_found();
+            let found = gate.into_found(route.access.as_ref());
             return Ok(Chosen { index, route, captures, marks, grant, found });
         }
         let Some((first, denial)) = gate.into_refused() else {
@@ -295,7 +296,7 @@ impl Session {
     /// Plain HTTP to a backend.
     async fn forward(
         &self,
-        backend: &std::sync::Arc<Backend>,
+        backend: &Arc<Backend>,
         record: &mut Record,
         parts: Parts,
         body: Incoming,
@@ -303,7 +304,8 @@ impl Session {
     ) -> Response<Body> {
         let timeout = self.shard.edge.timeouts.client.0;
         let request = self.rebuild(parts, client.grant);
-        let request = request.map(|()| ClientBody::new(body, timeout));
+        let request =
+            request.map(|()| ClientBody::new(body, timeout, Arc::clone(&self.shard.edge)));
         match forward(&self.shard, backend, request).await {
             Ok(forwarded) => {
                 record.server = Some(forwarded.server);
@@ -316,7 +318,7 @@ impl Session {
     /// A WebSocket to a backend.
     async fn upgrade(
         &self,
-        backend: &std::sync::Arc<Backend>,
+        backend: &Arc<Backend>,
         route: usize,
         offer: &Offer,
         record: &mut Record,

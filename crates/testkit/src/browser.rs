@@ -28,7 +28,13 @@ impl Browser {
     /// Starts one; `None`, said aloud, when it is not installed.
     #[track_caller]
     pub fn start() -> Option<Self> {
-        Self::start_by(Command::new("chromedriver"))
+        Self::start_by(Command::new("chromedriver"), &[])
+    }
+
+    /// As [`Browser::start`], with more arguments for Chromium.
+    #[track_caller]
+    pub fn start_with(more: &[&str]) -> Option<Self> {
+        Self::start_by(Command::new("chromedriver"), more)
     }
 
     /// As [`Browser::start`], of a user whose home this is: what that trusts, it trusts.
@@ -36,11 +42,11 @@ impl Browser {
     pub fn start_at_home(home: &Path) -> Option<Self> {
         let mut command = Command::new("chromedriver");
         command.env("HOME", home);
-        Self::start_by(command)
+        Self::start_by(command, &[])
     }
 
     #[track_caller]
-    fn start_by(mut command: Command) -> Option<Self> {
+    fn start_by(mut command: Command, more: &[&str]) -> Option<Self> {
         if !skip::has("chromium") || !skip::has("chromedriver") {
             return None;
         }
@@ -49,7 +55,7 @@ impl Browser {
         let child = Child::spawn(command);
         until("chromedriver listens", || Peer::try_connect(driver).ok());
         let profile = tempfile::tempdir().expect("a temporary directory");
-        let arguments = json!([
+        let mut arguments = vec![
             "--headless=new",
             // There is no user namespace for its sandbox where tests run as root.
             "--no-sandbox",
@@ -61,8 +67,10 @@ impl Browser {
             "--disable-backgrounding-occluded-windows",
             "--disable-background-networking",
             "--no-first-run",
-            format!("--user-data-dir={}", profile.path().display()),
-        ]);
+        ];
+        arguments.extend(more);
+        let profile_dir = format!("--user-data-dir={}", profile.path().display());
+        arguments.push(&profile_dir);
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": { "args": arguments, "binary": "/usr/bin/chromium" },

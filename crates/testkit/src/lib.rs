@@ -20,6 +20,7 @@ pub mod python;
 pub mod redis;
 pub mod rig;
 pub mod script;
+pub mod secure;
 pub mod skip;
 pub mod store;
 pub mod tidewire;

@@ -152,6 +152,7 @@ pub fn is_name(text: &str) -> bool {
 
 /// The audience that stands for all.
 pub const ANY: &str = "*";
-const NAME_BYTES_MAX: usize = 1024;
+/// Longest name of somebody or something.
+pub const NAME_BYTES_MAX: usize = 1024;
 /// The end of the year 9999. What is later was meant as milliseconds, or is an attack.
 const TIME_MAX: u64 = 253_402_300_799;

@@ -24,7 +24,7 @@ use self::token::Token;
 use crate::config::JwtConfig;
 use crate::identity::Identity;
 use crate::key_set::{KeySet, KeySource};
-use crate::method::{Accepted, Denied, Presented};
+use crate::method::{Accepted, Denied, Found, Presented};
 use crate::place::{self, Place};
 
 /// The method `jwt` of an `[[auth]]`.
@@ -60,6 +60,13 @@ impl Jwt {
         };
         let identity = self.identify(&text, now).await.map_err(|fault| self.denied(&fault))?;
         Ok(Accepted { identity, found, is_passed_on: self.is_passed_on })
+    }
+
+    pub fn occupied(&self, presented: &Presented<'_>) -> Vec<Found> {
+        match self.is_passed_on {
+            true => Vec::new(),
+            false => place::occupied(&self.places, presented),
+        }
     }
 
     pub fn authenticate_token(&self, text: &str, now: u64) -> Result<Identity, Denied> {

@@ -47,6 +47,8 @@ struct Vouched {
     identity: Arc<Identity>,
     /// Where the credentials are that have to be taken out.
     found: Vec<Found>,
+    /// Where the one is that servers get as it is.
+    kept: Option<Found>,
     /// For servers.
     headers: HeaderMap,
 }
@@ -97,10 +99,47 @@ impl<'r> Examination<'r> {
         }
     }
 
-    /// The credentials that have been looked at and are not for servers.
-    pub fn into_found(self) -> Vec<Found> {
-        let vouched = self.results.into_iter().filter_map(|(_, result)| result.ok());
-        vouched.flat_map(|vouched| vouched.found).collect()
+    /// The credentials that are not for servers: those that vouched, and whatever else is where a
+    /// route with this access takes some. A server that believes what this edge has let through
+    /// must not read a token that nobody has checked.
+    pub fn into_found(self, access: Option<&Access>) -> Vec<Found> {
+        let offers = self.offers();
+        let presented = self.presented(&offers);
+        let methods = access.into_iter().flat_map(|access| &access.auths).filter_map(|&auth| {
+            match &self.shard.edge.authorities[auth].check {
+                Check::Method(method) => Some(method),
+                Check::Forward(_) => None,
+            }
+        });
+        let shown: Vec<Found> = methods.flat_map(|method| method.occupied(&presented)).collect();
+        let vouched: Vec<Vouched> =
+            self.results.into_iter().filter_map(|(_, result)| result.ok()).collect();
+        let is_kept =
+            |one: &Found| vouched.iter().any(|vouched| vouched.kept.as_ref() == Some(one));
+        let mut found: Vec<Found> =
+            vouched.iter().flat_map(|vouched| vouched.found.iter().cloned()).collect();
+        for one in shown.into_iter().filter(|one| !is_kept(one)) {
+            if !found.contains(&one) {
+                found.push(one);
+            }
+        }
+        found
+    }
+
+    /// The subprotocols that are offered. One that is no text is none that a method could want; it
+    /// keeps its place.
+    fn offers(&self) -> Vec<&'r str> {
+        let offers = self.question.offer.map_or(&[][..], |offer| &offer.subprotocols);
+        offers.iter().map(|offer| offer.to_str().unwrap_or_default()).collect()
+    }
+
+    fn presented<'p>(&self, subprotocols: &'p [&'p str]) -> Presented<'p>
+    where
+        'r: 'p,
+    {
+        let Question { parts, certificate, .. } = self.question;
+        let query = parts.uri.query();
+        Presented { headers: &parts.headers, query, subprotocols, certificate }
     }
 
     fn grant(&self, vouching: &[usize]) -> Option<Grant> {
@@ -138,26 +177,16 @@ impl<'r> Examination<'r> {
     }
 
     async fn by_method(&self, method: &Method, authority: &Authority) -> Result<Vouched, Denial> {
-        let Question { parts, offer, certificate, .. } = self.question;
-        // An offer that is no text is none that a method could want; it keeps its place.
-        let offers = offer.map_or(&[][..], |offer| &offer.subprotocols);
-        let subprotocols: Vec<&str> =
-            offers.iter().map(|offer| offer.to_str().unwrap_or_default()).collect();
-        let presented = Presented {
-            headers: &parts.headers,
-            query: parts.uri.query(),
-            subprotocols: &subprotocols,
-            certificate,
-        };
-        let accepted = method.authenticate(&presented, now()).await;
+        let offers = self.offers();
+        let accepted = method.authenticate(&self.presented(&offers), now()).await;
         let accepted = accepted.map_err(|denied| denial(method, &denied))?;
         let mut headers = HeaderMap::new();
         describe(authority, &accepted.identity, &mut headers);
-        Ok(Vouched {
-            identity: Arc::new(accepted.identity),
-            found: if accepted.is_passed_on { Vec::new() } else { vec![accepted.found] },
-            headers,
-        })
+        let (found, kept) = match accepted.is_passed_on {
+            true => (Vec::new(), Some(accepted.found)),
+            false => (vec![accepted.found], None),
+        };
+        Ok(Vouched { identity: Arc::new(accepted.identity), found, kept, headers })
     }
 
     async fn by_service(
@@ -183,7 +212,8 @@ impl<'r> Examination<'r> {
                 describe(authority, &allowed.identity, &mut headers);
                 let identity = Arc::new(allowed.identity.clone());
                 let removed = asked.forward.removed().iter().cloned();
-                Ok(Vouched { identity, found: removed.map(Found::Header).collect(), headers })
+                let found = removed.map(Found::Header).collect();
+                Ok(Vouched { identity, found, kept: None, headers })
             }
             Said::Denied(answer) => {
                 let kind = match answer.status {

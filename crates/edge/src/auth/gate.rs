@@ -45,9 +45,9 @@ impl<'r> Gate<'r> {
         None
     }
 
-    /// The credentials that are to be taken out of a request that a route has taken.
-    pub fn into_found(self) -> Vec<Found> {
-        self.examination.into_found()
+    /// The credentials that are to be taken out of a request that a route of this access has taken.
+    pub fn into_found(self, access: Option<&Access>) -> Vec<Found> {
+        self.examination.into_found(access)
     }
 
     /// The first route that did not take the client, and why none did. `None` when no route was

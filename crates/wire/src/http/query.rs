@@ -38,6 +38,21 @@ pub fn decode(text: &str) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(decoded))
 }
 
+/// As [`decode`], for comparing: what is no escape stays, and what is not UTF-8 is replaced.
+pub fn decode_lossy(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        decoded.push(escaped.map_or(*first, |(high, low)| high << 4 | low));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 impl<'q> Parameter<'q> {
     /// Whether this is its name, also when letters of it are written as `%74`.
     pub fn is_named(&self, name: &str) -> bool {
