@@ -45,7 +45,6 @@ fn scrape() -> String {
     })
 }
 
-/// What an exposition says: a counter's name gets its `_total`, as in queries.
 /// The metrics of an edge that has fetched a key set, from another that answers with it.
 fn scrape_auth() -> String {
     let listen = "[[listen]]\nname = 'public'\nbind = '127.0.0.1:0'\n\n[[route]]\n";
@@ -60,6 +59,7 @@ fn scrape_auth() -> String {
     })
 }
 
+/// What an exposition says: a counter's name gets its `_total`, as in queries.
 fn exposed_by(text: &str) -> Metrics {
     let mut metrics = Metrics::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {

@@ -103,8 +103,9 @@ pub(super) fn encode(nodes: &[Arc<NodeView>], out: &mut Out<'_>) -> fmt::Result 
         "Messages about revocations that were wrong and dropped",
         per_node(|it| it.counts.malformed.load(Ordering::Relaxed)),
     )?;
-    let missed = nodes.iter().filter_map(|node| {
-        Some((vec![("node", node.name.clone())], node.hub.as_ref()?.control_missed()))
+    let missed = nodes.iter().map(|node| {
+        let missed = node.hub.as_ref().map_or(0, |hub| hub.control_missed());
+        (vec![("node", node.name.clone())], missed)
     });
     out.counter(
         "auth_revocations_missed",
