@@ -87,8 +87,11 @@ async fn ask(args: &RevokeArgs) -> anyhow::Result<String> {
 }
 
 fn no_answer(url: &str, error: &hyper_util::client::legacy::Error) -> anyhow::Error {
-    let cause =
-        std::error::Error::source(error).map_or_else(|| error.to_string(), |it| it.to_string());
+    // The outer ones say `client error` and `tcp connect error`, the innermost which.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
     anyhow::anyhow!("{url} cannot be reached: {cause}")
 }
 
