@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tidewire_auth::gossip::{LIFE_MAX, NAME_BYTES_MAX, is_name};
 use tidewire_auth::revocation::{Revocation, Revoked};
+use tidewire_runtime::clock::unix_seconds;
 use tidewire_runtime::units::Period;
 use tracing::info;
 
@@ -19,7 +20,7 @@ use super::Admin;
 use super::exposition::Out;
 use super::guard::Refused;
 use crate::node::NodeView;
-use crate::revocations::{Outcome, Revoker, wall};
+use crate::revocations::{Outcome, Revoker};
 
 /// What is asked for: `{"subject":"ann"}` or `{"token_id":"..."}`, and `"for":"24h"`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub async fn list(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Respon
     if let Err(refused) = admin.guard.check(&Method::GET, &headers) {
         return refuse(refused);
     }
-    let now = wall();
+    let now = unix_seconds();
     let all = admin.nodes.iter().flat_map(|node| node.revoker.known.all(now));
     let mut revocations: Vec<_> = all.collect();
     // The latest first; what several nodes of the process know, once.
@@ -91,7 +92,7 @@ pub(super) fn encode(nodes: &[Arc<NodeView>], out: &mut Out<'_>) -> fmt::Result 
     out.gauge(
         "auth_revocations",
         "Tokens and subjects that are revoked now",
-        per_node(|it| it.known.len(wall()) as u64),
+        per_node(|it| it.known.len(unix_seconds()) as u64),
     )?;
     out.counter(
         "auth_revocations_refused",

@@ -10,10 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tidewire_auth::revocation::{Revocation, Revocations};
+use tidewire_runtime::clock::unix_seconds;
 use tokio::sync::watch;
 use tracing::error;
-
-use super::wall;
 
 /// Reads what the file keeps; a file that is not there keeps nothing.
 ///
@@ -41,7 +40,7 @@ pub async fn keep(path: PathBuf, known: Arc<Revocations>, saved: watch::Sender<u
     let mut is_well = true;
     loop {
         let version = *changes.borrow_and_update();
-        let (to, all) = (path.clone(), known.all(wall()));
+        let (to, all) = (path.clone(), known.all(unix_seconds()));
         let written = tokio::task::spawn_blocking(move || write(&to, all)).await;
         match written.map_err(io::Error::other).and_then(|written| written) {
             Ok(()) => {

@@ -11,7 +11,7 @@ mod talk;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use tidewire_hub::broker::Reach;
 use tidewire_hub::broker::url::BrokerUrl;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::hub::Hub;
+use tidewire_runtime::clock::unix_seconds;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -123,7 +124,7 @@ impl Revoker {
     /// Revokes for `life`, or for as long as the configuration says. It holds on this node at once;
     /// the wait is for what can be said of the others and of the file.
     pub async fn revoke(&self, of: Revoked, life: Option<Duration>) -> Result<Outcome, Full> {
-        let at = wall();
+        let at = unix_seconds();
         let until = at.saturating_add(life.unwrap_or(self.default_for).as_secs().max(1));
         let revocation = Revocation { of, at, until };
         if self.known.add(std::slice::from_ref(&revocation), at).refused > 0 {
@@ -183,7 +184,7 @@ fn start_file(
     known: &Arc<Revocations>,
     control: &Handle,
 ) -> anyhow::Result<(JoinHandle<()>, watch::Receiver<u64>)> {
-    let now = wall();
+    let now = unix_seconds();
     let added = known.add(&file::read(&path)?, now);
     anyhow::ensure!(
         added.refused == 0,
@@ -196,11 +197,6 @@ fn start_file(
     })?;
     let (saved, version) = watch::channel(known.version());
     Ok((control.spawn(file::keep(path, Arc::clone(known), saved)), version))
-}
-
-/// Seconds since 1970.
-pub fn wall() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// How long an operator waits to hear how far it went.

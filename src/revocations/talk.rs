@@ -8,9 +8,10 @@ use bytes::Bytes;
 use tidewire_auth::gossip::Gossip;
 use tidewire_hub::control::{ControlEvent, ControlInbox};
 use tidewire_hub::hub::Hub;
+use tidewire_runtime::clock::unix_seconds;
 use tracing::{debug, info, warn};
 
-use super::{Revoker, wall};
+use super::Revoker;
 
 /// The task that does it.
 pub struct Talk {
@@ -37,7 +38,7 @@ impl Talk {
                 Some(due) => match tokio::time::timeout_at(due.into(), self.inbox.recv()).await {
                     Ok(event) => event,
                     Err(_) => {
-                        gossip.speak(Instant::now(), wall(), &mut out);
+                        gossip.speak(Instant::now(), unix_seconds(), &mut out);
                         // What does not get through is made up for by a later digest.
                         out.drain(..).for_each(|message| _ = self.hub.tell(message));
                         continue;
@@ -55,7 +56,7 @@ impl Talk {
     }
 
     fn hear(&mut self, gossip: &mut Gossip, revoker: &Revoker, message: &Bytes) {
-        match gossip.hear(message, Instant::now(), wall()) {
+        match gossip.hear(message, Instant::now(), unix_seconds()) {
             Ok(added) => {
                 if added.new > 0 {
                     info!(count = added.new, "another node has revoked");

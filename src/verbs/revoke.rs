@@ -11,11 +11,11 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use tidewire_auth::revocation::{Revocation, Revoked};
+use tidewire_runtime::clock::unix_seconds;
 use tidewire_runtime::units::Period;
 
 use crate::admin::revocations as asked;
 use crate::cli::RevokeArgs;
-use crate::revocations::wall;
 
 /// Revokes, or lists what is revoked.
 pub fn run(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
@@ -29,7 +29,8 @@ pub fn run(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
         let list: List = serde_json::from_str(&text).context(NOT_TIDEWIRE)?;
         for one in list.revocations {
             let (kind, name) = words(&one.of);
-            let (ago, left) = (wall().saturating_sub(one.at), one.until.saturating_sub(wall()));
+            let (ago, left) =
+                (unix_seconds().saturating_sub(one.at), one.until.saturating_sub(unix_seconds()));
             let (ago, left) = (Period::from_secs(ago), Period::from_secs(left));
             writeln!(out, "{kind}\t{name}\trevoked {ago} ago\tfor another {left}")?;
         }

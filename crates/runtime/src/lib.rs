@@ -7,6 +7,7 @@
 
 pub mod allocator;
 pub mod buffer;
+pub mod clock;
 pub mod conn;
 pub mod connections;
 pub mod deadline;

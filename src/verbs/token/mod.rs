@@ -8,7 +8,6 @@ mod password;
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
@@ -16,6 +15,7 @@ use tidewire_auth::identity::Identity;
 use tidewire_auth::jwt::{Jwt, json, token};
 use tidewire_auth::method::Method;
 use tidewire_auth::{api_key, jwt};
+use tidewire_runtime::clock::unix_seconds;
 use tidewire_runtime::units::Period;
 
 use self::args::{CheckArgs, KeyArgs, TokenArgs, TokenVerb};
@@ -25,7 +25,7 @@ use crate::process;
 
 pub fn run(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
-        TokenVerb::Make(args) => say(&make::token(args, now())?),
+        TokenVerb::Make(args) => say(&make::token(args, unix_seconds())?),
         TokenVerb::Check(args) => return check(args),
         TokenVerb::Show(_) => show(&input()?),
         TokenVerb::Key(args) => key(args),
@@ -57,7 +57,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         writeln!(io::stderr(), "tidewire: the key set of `{}` cannot be used: {why}", jwt.auth())?;
         return Ok(ExitCode::from(UNREADABLE));
     }
-    let now = now();
+    let now = unix_seconds();
     match control.block_on(jwt.identify(&token, now)) {
         Ok(identity) => {
             say(&good(jwt, &identity, now))?;
@@ -111,7 +111,7 @@ fn show(text: &str) -> anyhow::Result<()> {
     };
     let (header, payload) = (object("header", header)?, object("payload", payload)?);
     writeln!(io::stderr(), "NOT VERIFIED: anybody can write a token that says this")?;
-    for line in times(&payload, now()) {
+    for line in times(&payload, unix_seconds()) {
         writeln!(io::stderr(), "{line}")?;
     }
     let all = serde_json::json!({ "header": header, "payload": payload });
@@ -159,11 +159,6 @@ fn input() -> anyhow::Result<String> {
 
 fn say(line: &str) -> anyhow::Result<()> {
     Ok(writeln!(io::stdout(), "{line}")?)
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// More than any edge takes.

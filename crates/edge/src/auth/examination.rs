@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::HeaderMap;
 use http::request::Parts;
 use tidewire_auth::forward::Original;
 use tidewire_auth::identity::Identity;
 use tidewire_auth::method::{Denied, Found, Method, Presented};
+use tidewire_runtime::clock::unix_seconds;
 use tidewire_wire::ws::handshake::Offer;
 
 use super::access::{Access, Satisfy};
@@ -178,7 +178,7 @@ impl<'r> Examination<'r> {
 
     async fn by_method(&self, method: &Method, authority: &Authority) -> Result<Vouched, Denial> {
         let offers = self.offers();
-        let accepted = method.authenticate(&self.presented(&offers), now()).await;
+        let accepted = method.authenticate(&self.presented(&offers), unix_seconds()).await;
         let accepted = accepted.map_err(|denied| denial(method, &denied))?;
         let mut headers = HeaderMap::new();
         describe(authority, &accepted.identity, &mut headers);
@@ -205,7 +205,8 @@ impl<'r> Examination<'r> {
             peer: peer.ip(),
             is_websocket,
         };
-        let verdict = forward::ask(self.shard, auth, authority, asked, &original, now()).await;
+        let verdict =
+            forward::ask(self.shard, auth, authority, asked, &original, unix_seconds()).await;
         match &verdict.said {
             Said::Allowed(allowed) => {
                 let mut headers = allowed.headers.clone();
@@ -250,11 +251,6 @@ pub fn together(parts: &[(usize, Arc<Identity>)]) -> Option<Arc<Identity>> {
             Some(Arc::new(rest.iter().fold(first, and)))
         }
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn denial(method: &Method, denied: &Denied) -> Denial {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use tidewire_auth::identity::Identity;
 use tidewire_auth::method::Method;
+use tidewire_runtime::clock::unix_seconds;
 
 use super::authority::Check;
-use super::examination::{Grant, now, together};
+use super::examination::{Grant, together};
 use crate::endpoint::Renewal;
 use crate::service::Edge;
 
@@ -38,7 +39,7 @@ impl Renewal for TokenRenewal {
         let mut parts = self.parts.borrow().clone();
         let mut why = None;
         let renewed = parts.iter_mut().find_map(|(auth, part)| {
-            match method(&self.edge, *auth)?.authenticate_token(token, now()) {
+            match method(&self.edge, *auth)?.authenticate_token(token, unix_seconds()) {
                 Ok(newer) if newer.subject() == part.subject() => {
                     *part = Arc::new(newer);
                     Some(())
