@@ -16,14 +16,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tidewire_auth::live::Live;
 use tidewire_auth::method::Found;
-use tidewire_runtime::buffer::with_scratch;
 use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::{Tick, ticks};
@@ -31,31 +29,32 @@ use tidewire_runtime::socket::Socket;
 use tidewire_runtime::tls::Secured;
 use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
 
-use crate::access_log::{ConnectionRecord, Record, TlsVersion, WebSocketRecord};
+use crate::access_log::{ConnectionRecord, Record, TlsVersion};
 use crate::answer::{self, Body};
-use crate::auth::credentials::{take_offers_out, take_out};
+use crate::auth::credentials::{name_subprotocol, take_all_out};
 use crate::auth::denial::{Denial, DenialKind};
 use crate::auth::examination::{Examination, Grant, Question};
 use crate::auth::gate::Gate;
 use crate::auth::renewal::TokenRenewal;
-use crate::backend::{Backend, Lease};
+use crate::backend::Backend;
 use crate::cors::Marks;
 use crate::cross_site::Stopped;
 use crate::end::{End, Party, Phase, Reason};
-use crate::endpoint::{Admission, Arrival};
+use crate::endpoint::Arrival;
 use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
 use crate::forward::{ClientBody, forward};
+use crate::handover::Handover;
 use crate::http_io::{HttpIo, Meter};
 use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
+use crate::linger::linger;
 use crate::onward;
 use crate::origin::Transport;
 use crate::path::Captures;
 use crate::route::{self, Asked, Route, Target};
 use crate::service::EdgeShard;
 use crate::tls::handshake::handshake;
-use crate::tunnel::Tunnel;
 
 /// Serves HTTP to a client until its connection ends or becomes a WebSocket.
 pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
@@ -192,7 +191,7 @@ impl Session {
             Err(response) => return *response,
         };
         let Chosen { index, route, captures, marks, grant, found } = chosen;
-        let subprotocol = take_credentials(&found, &mut parts, &mut classified);
+        let subprotocol = take_all_out(&found, &mut parts, &mut classified);
         let client = Client { grant, subprotocol };
         let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
@@ -571,80 +570,9 @@ struct Client {
     subprotocol: Option<HeaderValue>,
 }
 
-/// Takes credentials out of a request. What the 101 has to name if they were offered as
-/// subprotocols.
-fn take_credentials(
-    found: &[Found],
-    parts: &mut Parts,
-    classified: &mut Classified,
-) -> Option<HeaderValue> {
-    found.iter().for_each(|found| take_out(parts, found));
-    let Classified::WebSocket(offer) = classified else { return None };
-    let offers = found.iter().filter_map(|found| match found {
-        Found::Subprotocol { offers, answer } => Some((offers.clone(), answer)),
-        _ => None,
-    });
-    let (taken, answers): (Vec<_>, Vec<_>) = offers.unzip();
-    take_offers_out(&mut parts.headers, offer, &taken);
-    answers.first().and_then(|answer| HeaderValue::from_str(answer).ok())
-}
-
-fn name_subprotocol(headers: &mut HeaderMap, name: Option<HeaderValue>) {
-    if let Some(name) = name
-        && !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
-    {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
-    }
-}
-
 fn deny(denial: Denial, record: &mut Record) -> Response<Body> {
     record.auth_error = Some(denial.kind.as_str());
     denial.response()
-}
-
-/// Whoever goes on with the connection once its 101 is written.
-enum Handover {
-    Tunnel {
-        socket: Socket,
-        leftover: Bytes,
-        lease: Lease,
-        live: Option<Live>,
-        record: Box<WebSocketRecord>,
-    },
-    Endpoint {
-        admission: Box<dyn Admission>,
-        record: Box<WebSocketRecord>,
-    },
-}
-
-impl Handover {
-    fn start(self, shard: &Rc<EdgeShard>, upgraded: Upgraded) {
-        let shard = Rc::clone(shard);
-        match self {
-            Self::Tunnel { socket, leftover, lease, live, record } => {
-                let tunnel = Tunnel::new(upgraded, socket, leftover, lease, live, shard, record);
-                tokio::task::spawn_local(tunnel);
-            }
-            Self::Endpoint { admission, record } => {
-                shard.metrics.routes[record.route()].open.add(1);
-                let ended = Box::new(move |end, passed| {
-                    shard.metrics.routes[record.route()].open.sub(1);
-                    shard.metrics.count_end(end);
-                    record.log(&shard, None, end, passed);
-                });
-                admission.start(upgraded, ended);
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Handover {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Tunnel { .. } => "Tunnel",
-            Self::Endpoint { .. } => "Endpoint",
-        })
-    }
 }
 
 /// The session as hyper sees it.
@@ -677,31 +605,6 @@ fn close_after(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Ends our direction and reads what is still under way for a moment: closing at once would reset
-/// the connection, and the client might lose the answer that is on its way.
-pub(crate) async fn linger(socket: &mut Socket, watch: &Watch) {
-    if socket.shutdown_write().is_err() {
-        return;
-    }
-    watch.expire_after(LINGER);
-    std::future::poll_fn(|cx| {
-        if watch.poll_signal(cx).map(|signal| signal != Signal::Drain) == Poll::Ready(true) {
-            return Poll::Ready(());
-        }
-        loop {
-            match with_scratch(|scratch| socket.poll_read(cx, scratch)) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
-}
-
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 49\r\n\r\n\
     408 Request Timeout: no whole request head came.\n";
-
-/// Two seconds, in ticks.
-const LINGER: Tick = 20;

@@ -8,11 +8,38 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use tidewire_auth::method::Found;
 use tidewire_wire::http::{cookies, query};
-use tidewire_wire::ws::handshake::Offer;
+use tidewire_wire::ws::handshake::{Classified, Offer};
+
+/// Takes credentials out of a request. What the 101 has to name if they were offered as
+/// subprotocols.
+pub fn take_all_out(
+    found: &[Found],
+    parts: &mut Parts,
+    classified: &mut Classified,
+) -> Option<HeaderValue> {
+    found.iter().for_each(|found| take_out(parts, found));
+    let Classified::WebSocket(offer) = classified else { return None };
+    let offers = found.iter().filter_map(|found| match found {
+        Found::Subprotocol { offers, answer } => Some((offers.clone(), answer)),
+        _ => None,
+    });
+    let (taken, answers): (Vec<_>, Vec<_>) = offers.unzip();
+    take_offers_out(&mut parts.headers, offer, &taken);
+    answers.first().and_then(|answer| HeaderValue::from_str(answer).ok())
+}
+
+/// Has the 101 name `name`, unless it names a subprotocol already.
+pub fn name_subprotocol(headers: &mut HeaderMap, name: Option<HeaderValue>) {
+    if let Some(name) = name
+        && !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    }
+}
 
 /// Takes one out. Of subprotocols nothing is changed yet, as their indexes count what the client
 /// has offered: see [`take_offers_out`].
-pub fn take_out(parts: &mut Parts, found: &Found) {
+fn take_out(parts: &mut Parts, found: &Found) {
     match found {
         Found::Header(name) => drop(parts.headers.remove(name)),
         Found::Cookie(name) => take_cookie_out(&mut parts.headers, name),
@@ -22,7 +49,7 @@ pub fn take_out(parts: &mut Parts, found: &Found) {
 }
 
 /// Takes offers out of a handshake, so that no server can choose them.
-pub fn take_offers_out(headers: &mut HeaderMap, offer: &mut Offer, taken: &[Range<usize>]) {
+fn take_offers_out(headers: &mut HeaderMap, offer: &mut Offer, taken: &[Range<usize>]) {
     if taken.is_empty() {
         return;
     }

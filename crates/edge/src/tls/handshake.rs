@@ -20,8 +20,8 @@ use super::failure::Failure;
 use crate::access_log::ConnectionRecord;
 use crate::challenge;
 use crate::end::{End, Party, Phase, Reason};
+use crate::linger::linger;
 use crate::service::EdgeShard;
-use crate::session::linger;
 
 /// Makes the handshake. `None` when it came to nothing: the connection is over, and has its line.
 pub async fn handshake(
