@@ -263,6 +263,7 @@ fn assemble_route(
         access: route.access,
         target,
         cross_site: route.cross_site,
+        limits: route.limits,
     }
 }
 

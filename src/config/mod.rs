@@ -38,6 +38,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_auth::config::AuthConfig;
 use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::limits::LimitsConfig;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_hub::config::HubConfig;
 
@@ -60,6 +61,8 @@ pub struct Config {
     /// Which requests go where: the first route that matches takes the request, and 404 answers
     /// what none takes.
     pub route: Vec<RouteConfig>,
+    /// What clients and servers may do, on routes that say nothing else.
+    pub limits: LimitsConfig,
     /// Servers that are alike, for routes to refer to.
     pub backend: Vec<BackendConfig>,
     /// How clients say who they are, for routes to refer to.

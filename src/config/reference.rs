@@ -100,6 +100,10 @@ fn section(page: &mut String, shape: Shape<'_>, path: &[Step]) {
     let table = shape.element().unwrap_or(shape);
     let (open, close) = if shape.kind() == Kind::Tables { ("[[", "]]") } else { ("[", "]") };
     let _ = write!(page, "\n## `{open}{name}{close}`\n\n{}\n", paragraph(shape.description()));
+    if let Some(same) = sample::same_as(&name) {
+        let _ = write!(page, "\nIts keys are those of `[{same}]`.\n");
+        return;
+    }
     let more = shape.type_description();
     if !more.is_empty() && more != shape.description() {
         let _ = write!(page, "\n{}\n", paragraph(more));

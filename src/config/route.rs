@@ -8,6 +8,7 @@ use tidewire_edge::auth::access::Satisfy;
 use tidewire_edge::auth::claims::ClaimValues;
 use tidewire_edge::cors::CorsConfig;
 use tidewire_edge::host::HostPattern;
+use tidewire_edge::limits::LimitsConfig;
 use tidewire_edge::origin::OriginConfig;
 use tidewire_edge::path::PathPattern;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
@@ -53,6 +54,10 @@ pub struct RouteConfig {
     /// Has the edge answer the CORS of plain HTTP, for the sites that `origin` allows. Without it,
     /// plain HTTP and its preflights go to the target as they are.
     pub cors: Option<CorsConfig>,
+    /// What clients and servers may do here, and how much of it. What is not set is as in
+    /// `[limits]`.
+    #[serde(default)]
+    pub limits: LimitsConfig,
     /// Target: the name of the backend whose servers answer.
     pub backend: Option<String>,
     /// Target: a topic of this node's hub. Needs `[hub]`.

@@ -8,6 +8,11 @@ use super::tree::{Node, Span, State, Step};
 pub fn text(path: &[Step]) -> Option<&'static str> {
     let keys: Vec<&str> = path.iter().filter_map(Step::key).collect();
     let name = keys.join(".");
+    let found = SAME.iter().find_map(|(table, same)| Some((name.strip_prefix(table)?, same)));
+    let name = match found {
+        Some((keys, same)) if !keys.is_empty() => format!("{same}{keys}"),
+        _ => name,
+    };
     SAMPLES.iter().find(|(path, _)| *path == name).map(|(_, text)| *text)
 }
 
@@ -20,6 +25,14 @@ pub fn node(path: &[Step], span: Span) -> Option<Node> {
     node.state = State::Replaced;
     Some(node)
 }
+
+/// The table that the one called `name` has its keys from, if it is not the first of its kind.
+pub fn same_as(name: &str) -> Option<&'static str> {
+    SAME.iter().find(|(table, _)| *table == name).map(|(_, same)| *same)
+}
+
+/// Tables whose keys are those of another one.
+const SAME: &[(&str, &str)] = &[("route.limits", "limits")];
 
 /// By the keys on the way, joined.
 const SAMPLES: &[(&str, &str)] = &[
@@ -42,6 +55,12 @@ const SAMPLES: &[(&str, &str)] = &[
     ("route.websocket", "true"),
     ("route.auth", r#""users""#),
     ("route.claims", r#"{ role = ["admin", "staff"] }"#),
+    ("limits.profile", r#""strict""#),
+    ("limits.client.max_message", r#""64KiB""#),
+    ("limits.server.max_message", r#""16MiB""#),
+    ("limits.per_address.connections", "100"),
+    ("limits.per_identity.connections", "5"),
+    ("limits.total.connections", "10000"),
     ("route.cors", "{ credentials = true }"),
     ("route.backend", r#""nodes""#),
     ("route.hub", r#"{ topic = "{topic}", reply = "Received: {message}" }"#),

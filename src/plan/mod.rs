@@ -10,6 +10,7 @@ mod backends;
 mod cross_site;
 mod https;
 mod hub;
+mod limits;
 mod listeners;
 mod names;
 mod reach;
@@ -34,6 +35,7 @@ use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
+use tidewire_edge::limits::Limits;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
@@ -114,6 +116,7 @@ pub struct RoutePlan {
     pub access: Option<Access>,
     pub target: TargetPlan,
     pub cross_site: CrossSite,
+    pub limits: Limits,
 }
 
 /// What takes the requests of a route.

@@ -34,6 +34,7 @@ pub mod http_io;
 pub mod https_policy;
 pub mod hygiene;
 mod lapsing;
+pub mod limits;
 mod linger;
 pub mod metrics;
 pub mod onward;

@@ -9,6 +9,7 @@ use crate::auth::access::Access;
 use crate::backend::Backend;
 use crate::cross_site::CrossSite;
 use crate::host::HostPattern;
+use crate::limits::Limits;
 use crate::path::{self, Captures, PathPattern};
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::static_files::StaticFiles;
@@ -23,6 +24,7 @@ pub struct Route {
     pub access: Option<Access>,
     pub target: Target,
     pub cross_site: CrossSite,
+    pub limits: Limits,
 }
 
 /// What a request must be for a route to take it. All that is set must hold.
@@ -141,6 +143,7 @@ impl HeaderMatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::LimitsConfig;
 
     fn route(name: &str, path: &str, edit: impl FnOnce(&mut Matcher)) -> Route {
         let mut matcher = Matcher {
@@ -153,7 +156,8 @@ mod tests {
         edit(&mut matcher);
         let target = Target::Endpoint(0);
         let cross_site = CrossSite::default();
-        Route { name: name.into(), matcher, access: None, target, cross_site }
+        let limits = Limits::resolve(&LimitsConfig::default(), &LimitsConfig::default());
+        Route { name: name.into(), matcher, access: None, target, cross_site, limits }
     }
 
     fn check(uri: &str, host: &str, is_websocket: bool, listener: usize, expected: &str) {

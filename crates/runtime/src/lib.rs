@@ -16,6 +16,7 @@ pub mod listener;
 pub mod mailbox;
 pub mod metrics;
 pub mod pump;
+pub mod rate;
 pub mod socket;
 pub mod tls;
 pub mod units;

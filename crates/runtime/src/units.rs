@@ -126,6 +126,7 @@ impl fmt::Display for Size {
     }
 }
 
+/// Reads a type by its `FromStr` and writes it by its `Display`, in configurations and schemas.
 macro_rules! written_as_text {
     ($type:ident, $what:literal, $pattern:literal) => {
         impl fmt::Debug for $type {
@@ -158,6 +159,8 @@ macro_rules! written_as_text {
         }
     };
 }
+
+pub(crate) use written_as_text;
 
 written_as_text!(
     Period,

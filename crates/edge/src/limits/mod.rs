@@ -1,0 +1,64 @@
+//! What clients and servers may do on a route, and how much of it.
+//!
+//! ```text
+//!   a handshake ─> quota (how many, how often: by address, identity, route) ─> tunnel
+//!   a frame ─────> frame limits (size, kind, rate: from clients, from servers) ─> the other side
+//! ```
+//!
+//! A limit is that of the route; where it says nothing, that of `[limits]`; where that says
+//! nothing, that of the profile. To add one: an optional field, its value in each profile, and its
+//! line in `resolve`.
+
+pub mod frame;
+pub mod profile;
+pub mod quota;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::frame::{FrameLimits, FrameLimitsConfig};
+use self::profile::Profile;
+use self::quota::{Quota, QuotaConfig};
+
+/// What a key does not say is as the profile has it; 0 is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// What holds where nothing is set: `"default"`, which no honest client notices; `"strict"`,
+    /// which is for clients from anywhere; `"off"`, which is no limit at all.
+    pub profile: Option<Profile>,
+    /// Frames from clients.
+    pub client: FrameLimitsConfig,
+    /// Frames from servers.
+    pub server: FrameLimitsConfig,
+    /// What one address may have, an IPv6 one with all of its /64.
+    pub per_address: QuotaConfig,
+    /// What one identity may have, by its subject.
+    pub per_identity: QuotaConfig,
+    /// What all clients together may have.
+    pub total: QuotaConfig,
+}
+
+/// The limits of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub client: FrameLimits,
+    pub server: FrameLimits,
+    pub per_address: Quota,
+    pub per_identity: Quota,
+    pub total: Quota,
+}
+
+impl Limits {
+    /// What holds: `own` before `general` before the profile.
+    pub fn resolve(own: &LimitsConfig, general: &LimitsConfig) -> Self {
+        let profile = own.profile.or(general.profile).unwrap_or_default();
+        Self {
+            client: FrameLimits::resolve(&own.client, &general.client, profile),
+            server: FrameLimits::resolve(&own.server, &general.server, profile),
+            per_address: Quota::resolve(&own.per_address, &general.per_address),
+            per_identity: Quota::resolve(&own.per_identity, &general.per_identity),
+            total: Quota::resolve(&own.total, &general.total),
+        }
+    }
+}
