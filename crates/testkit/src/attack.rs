@@ -2,6 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::http::{Headers, Response};
@@ -30,6 +33,33 @@ impl Outcome {
     pub fn statuses(&self) -> Vec<u16> {
         self.answers.iter().map(|answer| answer.status).collect()
     }
+}
+
+/// Tries each of `items`, `lanes` at a time: what is slow about most is waiting.
+///
+/// # Panics
+/// With what is wrong with each that failed.
+#[track_caller]
+pub fn try_each<T: Sync>(
+    items: &[T],
+    lanes: usize,
+    try_one: impl Fn(&T) -> Result<(), String> + Sync,
+) {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(wrong) = try_one(item) {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(wrong);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), items.len(), failed.join("\n"));
 }
 
 /// Sends `bytes` and reads until the other side ends, or says nothing for `patience`.

@@ -40,6 +40,8 @@ pub struct Seen {
     pub trailers: Fields,
     /// Whether its body came to an end.
     pub is_whole: bool,
+    /// Whether the witness has done all that it does with it.
+    pub is_over: bool,
 }
 
 /// What the witness does with a request whose head was read.
@@ -199,12 +201,18 @@ impl Line {
             Err(doubt) => return self.doubt(doubt),
         };
         let number = self.note(&head, raw);
+        let goes_on = self.carry_out(script(&head, number + 1), number, head.framing);
+        self.shared.record().seen[number].is_over = true;
+        goes_on
+    }
+
+    fn carry_out(&mut self, acts: Vec<Act>, number: usize, framing: Framing) -> bool {
         let mut is_body_read = false;
-        for act in script(&head, number + 1) {
+        for act in acts {
             let goes_on = match act {
                 Act::Body => {
                     is_body_read = true;
-                    self.body(number, head.framing)
+                    self.body(number, framing)
                 }
                 act => self.act(act),
             };
@@ -212,7 +220,7 @@ impl Line {
                 return false;
             }
         }
-        is_body_read || self.body(number, head.framing)
+        is_body_read || self.body(number, framing)
     }
 
     fn act(&mut self, act: Act) -> bool {
@@ -259,6 +267,7 @@ impl Line {
             body: Vec::new(),
             trailers: Vec::new(),
             is_whole: head.framing == Framing::Length(0),
+            is_over: false,
         });
         record.seen.len() - 1
     }
@@ -277,10 +286,8 @@ impl Line {
         };
         match read {
             Ok((body, trailers)) => {
-                // Forgotten meanwhile, it is not missed.
-                if let Some(seen) = self.shared.record().seen.get_mut(number) {
-                    (seen.body, seen.trailers, seen.is_whole) = (body, trailers, true);
-                }
+                let seen = &mut self.shared.record().seen[number];
+                (seen.body, seen.trailers, seen.is_whole) = (body, trailers, true);
                 true
             }
             Err(Some(doubt)) => self.doubt(doubt),
