@@ -14,6 +14,9 @@ pub mod deadline;
 pub mod limit;
 pub mod listener;
 pub mod mailbox;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod memory;
 pub mod metrics;
 pub mod pump;
 pub mod rate;
