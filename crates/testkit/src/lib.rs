@@ -6,6 +6,7 @@
 
 pub mod acme;
 pub mod article;
+pub mod attack;
 pub mod backend;
 pub mod browser;
 pub mod certs;
@@ -27,3 +28,4 @@ pub mod tidewire;
 pub mod tls;
 pub mod token;
 pub mod websocket;
+pub mod witness;

@@ -46,6 +46,11 @@ impl Peer {
         Self { stream, tls: None, unread: Vec::new() }
     }
 
+    /// With what another has read of it already.
+    pub(crate) fn with_unread(stream: TcpStream, unread: Vec<u8>) -> Self {
+        Self { unread, ..Self::new(stream) }
+    }
+
     /// With TLS, for the server of this name or address.
     #[track_caller]
     pub fn connect_tls(address: SocketAddr, client: &TlsClient, name: &str) -> Self {
