@@ -22,5 +22,6 @@ pub mod pump;
 pub mod rate;
 pub mod socket;
 pub mod tls;
+pub mod turn;
 pub mod units;
 pub mod worker;
