@@ -4,6 +4,7 @@
 //! mutations of them.
 
 mod http_witness;
+mod parsers;
 mod play;
 mod rig;
 mod script;
@@ -12,6 +13,7 @@ mod tunnel_witness;
 
 use tokio::runtime::{Builder, LocalOptions};
 
+pub use self::parsers::{origins, paths};
 use self::rig::Rig;
 use self::script::ORDER;
 
@@ -19,7 +21,8 @@ use self::script::ORDER;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its target.
-pub const TARGETS: [(&str, Body); 2] = [("edge", edge), ("tunnel", tunnel)];
+pub const TARGETS: [(&str, Body); 4] =
+    [("edge", edge), ("tunnel", tunnel), ("paths", paths), ("origins", origins)];
 
 /// Whatever clients and servers say, and in which order: every connection ends in its time and is
 /// counted once, nothing is held for it then, servers get requests that no two readers read in two
