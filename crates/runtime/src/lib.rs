@@ -5,16 +5,19 @@
 //! Between threads there are bounded [`mailbox`]es and immutable snapshots, and no locks on a hot
 //! path. What only Linux has stays inside this crate, behind a portable path.
 
+pub mod account;
 pub mod allocator;
 pub mod buffer;
 pub mod clock;
 pub mod conn;
 pub mod connections;
+pub mod core_dump;
 pub mod deadline;
 pub mod limit;
 pub mod listener;
 pub mod mailbox;
 pub mod metrics;
+pub mod privilege;
 pub mod pump;
 pub mod rate;
 pub mod socket;
