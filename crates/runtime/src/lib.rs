@@ -16,11 +16,15 @@ pub mod deadline;
 pub mod limit;
 pub mod listener;
 pub mod mailbox;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod memory;
 pub mod metrics;
 pub mod privilege;
 pub mod pump;
 pub mod rate;
 pub mod socket;
 pub mod tls;
+pub mod turn;
 pub mod units;
 pub mod worker;
