@@ -7,6 +7,7 @@
 
 pub mod allocator;
 pub mod buffer;
+pub mod byte_rate;
 pub mod clock;
 pub mod conn;
 pub mod connections;
