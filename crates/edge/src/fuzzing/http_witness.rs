@@ -177,7 +177,8 @@ fn take_head<'s>(rest: &'s [u8], read: &mut Read) -> Result<Option<(Head, &'s [u
         return Err(format!("a bare line end in {:?}", text.escape_ascii().to_string()));
     }
     let first = lines.next().unwrap_or_default();
-    if first.iter().any(|&byte| byte < b' ' || byte == 0x7F) {
+    // A reason may have tabs in it.
+    if first.iter().any(|&byte| byte < b' ' && byte != b'\t' || byte == 0x7F) {
         return Err(format!("a control character in {:?}", first.escape_ascii().to_string()));
     }
     let mut headers = Vec::new();
@@ -266,7 +267,7 @@ fn check_request(head: &Head) -> Result<(), String> {
         return wrong("no method");
     }
     let is_target = (target.starts_with('/') || target == "*") && !target.contains('#');
-    if !is_target || !target.is_ascii() {
+    if !is_target || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return wrong("no target");
     }
     if head.only("host")?.is_none() {
