@@ -35,6 +35,9 @@ pub fn rebuild(
         headers.insert(header::HOST, host);
     }
     introduce(&mut headers, peer, scheme);
+    // Of HTTP/1.0 it is not asked. To a server it is empty, then (RFC 9110, section 7.2): this is
+    // HTTP/1.1, where one that is missing is an error.
+    headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
     headers.extend(granted);
     let mut request = Request::new(());
     *request.method_mut() = parts.method;
@@ -78,7 +81,8 @@ fn introduce(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
 }
 
 fn origin_form(uri: &Uri) -> Uri {
-    let path = uri.path_and_query().cloned();
+    // `http://a#b` has a path that is empty, says that it is `/`, and would be written as nothing.
+    let path = uri.path_and_query().filter(|path| path.as_str() != "/").cloned();
     Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
 }
 
@@ -184,5 +188,23 @@ mod tests {
                 ("x-forwarded-proto", "http"),
             ],
         );
+    }
+
+    #[test]
+    fn a_request_that_names_no_host_says_so_to_servers() {
+        let expected = [
+            ("forwarded", "for=192.0.2.1;proto=http"),
+            ("host", ""),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-proto", "http"),
+        ];
+        check(&[], "/", &expected);
+    }
+
+    #[test]
+    fn a_request_always_has_a_target() {
+        let uris = ["/", "http://a.test", "http://a.test#b", "http://a.test?c", "*"];
+        let targets = uris.map(|uri| origin_form(&uri.parse().unwrap()).to_string());
+        assert_eq!(targets, ["/", "/", "/", "/?c", "*"]);
     }
 }
