@@ -19,6 +19,7 @@ mod plan;
 mod privileges;
 mod process;
 mod revocations;
+mod service_manager;
 mod signals;
 mod verbs;
 

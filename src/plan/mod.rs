@@ -51,6 +51,7 @@ use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
 use self::process::ProcessPlan;
 use crate::config::Config;
+use crate::config::admin::MetricsAccess;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
 use crate::config::log::LogConfig;
@@ -98,6 +99,8 @@ pub struct RevocationPlan {
 pub struct AdminPlan {
     pub bind: SocketAddr,
     pub token: Option<Secret>,
+    /// Who may see the metrics.
+    pub metrics: MetricsAccess,
 }
 
 /// Addresses on which clients are accepted alike.
