@@ -14,7 +14,7 @@ use tidewire_edge::metrics::{AUTH_RESULTS, RouteMetrics};
 use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 
-use super::{revocations, tls};
+use super::{limits, revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -30,6 +30,7 @@ impl Collector for Exposition {
         self.routes(&mut out)?;
         self.ends(&mut out)?;
         self.vouching(&mut out)?;
+        limits::encode(&self.nodes, &mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
         revocations::encode(&self.nodes, &mut out)?;
