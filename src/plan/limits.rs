@@ -12,9 +12,11 @@ impl<'c> Checks<'c> {
     pub(super) fn limits(
         &mut self,
         route: &RouteConfig,
-        _place: Place<'c>,
+        place: Place<'c>,
         config: &Config,
     ) -> Limits {
+        self.frame_limits(&route.limits, place.key("limits"));
+        self.limits_without_websockets(route, place);
         Limits::resolve(&route.limits, &config.limits)
     }
 }

@@ -8,6 +8,7 @@ pub mod acme;
 pub mod auth;
 mod backends;
 mod cross_site;
+mod frame_limits;
 mod https;
 mod hub;
 mod limits;
@@ -232,6 +233,7 @@ struct Checks<'c> {
 impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
+        self.frame_limits(&config.limits, self.place.key("limits"));
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
         self.backends(&config);
