@@ -437,3 +437,183 @@ fn who_floods_and_does_not_answer_its_close_is_cut_off() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     let _ = flooding.join();
 }
+
+// How fast, how long, and who takes nothing.
+
+/// What reaches the server of a client that sends `count` small messages in one go.
+fn flood(frame: &[u8], count: usize, limits: &str) -> (Got, Vec<u8>, Rig) {
+    let (script, heard) = witness();
+    let rig = Rig::with(script, &format!("[limits]\nclient = {limits}"));
+    let mut socket = rig.open();
+    socket.peer.send(frame.repeat(count));
+    let got = socket.next();
+    socket.send_close(1008, "");
+    (got, heard.recv_timeout(Duration::from_secs(5)).expect("the server hears of it"), rig)
+}
+
+#[test]
+fn who_is_faster_than_it_may_is_closed_with_1008_where_that_is_set() {
+    let text = client_frame(Opcode::Text, b"chatter");
+    let limits = "{ messages = \"50/s\", over_rate = \"close\" }";
+    let (got, bytes, mut rig) = flood(&text, 100, limits);
+    let Got::Close(Some(1008), why) = got else { panic!("{got:?}") };
+    assert_eq!(why, "messages came faster than they may");
+    // All that may come at once, and what a tenth of a second more allows if it came in two reads.
+    let messages = bytes.len() / text.len();
+    assert!((50..=60).contains(&messages) && bytes == text.repeat(messages), "{messages}");
+    rig.edge.log_line(&["websocket", "by=\"client\"", "reason=\"rate\"", "code=1008", "messages"]);
+
+    let ping = client_frame(Opcode::Ping, b"");
+    let limits = "{ messages = \"1/h\", control = \"20/s\", over_rate = \"close\" }";
+    let (got, bytes, _) = flood(&ping, 100, limits);
+    assert!(
+        matches!(&got, Got::Close(Some(1008), why) if why.contains("control frames")),
+        "{got:?}"
+    );
+    assert!((20..=24).contains(&(bytes.len() / ping.len())), "{}", bytes.len());
+
+    let limits = "{ bytes = \"1KiB/s\", over_rate = \"close\" }";
+    let (got, bytes, _) = flood(&client_frame(Opcode::Binary, &[1; 600]), 10, limits);
+    assert!(matches!(&got, Got::Close(Some(1008), why) if why.contains("bytes")), "{got:?}");
+    assert_eq!(bytes.len() / 608, 2, "the second still began within the rate");
+}
+
+#[test]
+fn who_is_faster_than_it_may_waits_and_loses_nothing() {
+    let more = "[limits]\nclient = { messages = \"100/s\" }";
+    let rig = Rig::with(script::echoes, more);
+    let mut socket = rig.open();
+    // Within the rate nobody waits.
+    let start = Instant::now();
+    (0..50).for_each(|_| socket.expect_echo("at ease"));
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    let start = Instant::now();
+    socket.peer.send(client_frame(Opcode::Text, b"x").repeat(250));
+    (0..250).for_each(|_| assert_eq!(socket.text(), "x"));
+    socket.expect_echo("after the wait");
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_millis(1_500), "{waited:?} for twice what may come");
+    assert!(waited < Duration::from_millis(6_000), "{waited:?}");
+    let waits = rig.edge.metric("edge_tunnel_waits_total", &["direction=\"from_client\""]);
+    assert!(waits >= 1.0);
+    assert_eq!(rig.edge.metric("edge_tunnel_waits_total", &["direction=\"to_client\""]), 0.0);
+}
+
+#[test]
+fn bytes_pass_at_their_rate_also_within_one_frame() {
+    let more = "workers = 1\n";
+    let limits = "[limits]\nserver = { bytes = \"100KiB/s\" }";
+    let server = tidewire_testkit::backend::Backend::start(|request: &Request, peer: &mut Peer| {
+        let mut socket = script::accepts(request, peer);
+        socket.peer.send(server_frame(Opcode::Binary, &vec![1; 300 << 10]));
+        socket.peer.expect_gone();
+    });
+    let config = tidewire_testkit::tidewire::edge(&[server.address()], limits);
+    let edge = tidewire_testkit::tidewire::Tidewire::run(&format!("{more}{config}"));
+    let start = Instant::now();
+    let mut socket = WebSocket::connect(edge.address(), "/");
+    assert!(matches!(socket.next(), Got::Binary(bytes) if bytes.len() == 300 << 10));
+    let took = start.elapsed();
+    assert!(took > Duration::from_millis(1_200) && took < Duration::from_secs(5), "{took:?}");
+    let spent = edge.cpu_time_during(Duration::from_millis(500));
+    assert!(spent < Duration::from_millis(100), "{spent:?}");
+}
+
+#[test]
+fn a_websocket_that_is_old_enough_ends_in_good_order_and_not_all_at_once() {
+    let (script, heard) = witness();
+    let rig = Rig::with(script, "[limits]\nlifetime = \"10s\"");
+    let start = Instant::now();
+    let mut sockets: Vec<WebSocket> = (0..8).map(|_| rig.open()).collect();
+    for socket in &mut sockets {
+        // The test's patience is shorter than their lives.
+        until("it ends", || socket.peer.wait().ok());
+    }
+    for socket in &mut sockets {
+        assert_eq!(socket.next(), Got::Close(Some(1001), "lifetime".to_owned()));
+        socket.send_close(1001, "");
+        assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok(Vec::new()));
+    }
+    assert!(start.elapsed() > Duration::from_secs(9) && start.elapsed() < Duration::from_secs(12));
+    let life = |line: &String| {
+        let is_one = line.contains("reason=\"lifetime\"") && line.contains("by=\"edge\"");
+        is_one.then(|| line.split_once("duration_ms=").expect("it lived").1.to_owned())
+    };
+    let mut lives = until("all are logged", || {
+        let lives: Vec<String> = rig.edge.child.stderr().iter().filter_map(life).collect();
+        (lives.len() == 8).then_some(lives)
+    });
+    lives.sort_unstable();
+    lives.dedup();
+    assert!(lives.len() > 2, "{lives:?}");
+}
+
+#[test]
+fn one_that_waits_for_its_rate_still_ends_in_time() {
+    let (script, heard) = witness();
+    let more = "[limits]\nlifetime = \"1s\"\nclient = { messages = \"1/h\" }";
+    let rig = Rig::with(script, more);
+    let mut socket = rig.open();
+    let texts = [client_frame(Opcode::Text, b"one"), client_frame(Opcode::Text, b"two")];
+    socket.peer.send(texts.concat());
+    assert_eq!(socket.next(), Got::Close(Some(1001), "lifetime".to_owned()));
+    let spent = rig.edge.cpu_time_during(Duration::from_millis(300));
+    assert!(spent < Duration::from_millis(100), "{spent:?}");
+    socket.send_close(1001, "");
+    assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok(texts.concat()));
+    assert_eq!(socket.next(), Got::End);
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_slow_and_its_client_is_told() {
+    let mut rig = Rig::with(script::stalls_after_101, "[limits]\nstall = \"1s\"");
+    let mut socket = rig.open();
+    let frame = client_frame(Opcode::Binary, &[0; 60_000]);
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        socket.peer.send_until_stuck(&frame, Duration::from_millis(500))
+    }));
+    assert_eq!(socket.next(), Got::Close(Some(1001), String::new()));
+    rig.edge.log_line(&["websocket", "by=\"server\"", "reason=\"slow\""]);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_slow_and_its_server_is_told() {
+    let (sender, heard) = channel();
+    let sender = Mutex::new(sender);
+    let script = move |request: &Request, peer: &mut Peer| {
+        let mut socket = script::accepts(request, peer);
+        let frame = server_frame(Opcode::Binary, &[0; 60_000]);
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            socket.peer.send_until_stuck(&frame, Duration::from_millis(500))
+        }));
+        let _ = sender.lock().unwrap().send(socket.next());
+    };
+    let mut rig = Rig::with(script, "[limits]\nstall = \"1s\"");
+    let mut peer = Peer::connect_with_buffer(rig.edge.address(), 16 << 10);
+    peer.send(handshake("/"));
+    peer.response_head();
+    let told = heard.recv_timeout(Duration::from_secs(10)).expect("the server hears of it");
+    assert_eq!(told, Got::Close(Some(1001), String::new()));
+    rig.edge.log_line(&["websocket", "by=\"client\"", "reason=\"slow\""]);
+    drop(peer);
+}
+
+#[test]
+fn who_takes_little_by_little_is_not_slow() {
+    let script = |request: &Request, peer: &mut Peer| {
+        let mut socket = script::accepts(request, peer);
+        socket.peer.send(server_frame(Opcode::Binary, &vec![0; 4 << 20]));
+        socket.peer.expect_gone();
+    };
+    let rig = Rig::with(script, "[limits]\nstall = \"1s\"");
+    let mut peer = Peer::connect_with_buffer(rig.edge.address(), 16 << 10);
+    peer.send(handshake("/"));
+    peer.response_head();
+    let mut rest = (4 << 20) + 10;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        rest -= peer.take_some().len();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    peer.take(rest);
+}

@@ -112,7 +112,11 @@ impl Exposition {
         let bytes = DIRECTIONS.into_iter().enumerate().flat_map(|(index, direction)| {
             self.per_route(("direction", direction), move |it| it.bytes[index].value())
         });
-        out.counter("edge_tunnel_bytes", "Bytes of frames through tunnels", bytes)
+        out.counter("edge_tunnel_bytes", "Bytes of frames through tunnels", bytes)?;
+        let waits = DIRECTIONS.into_iter().enumerate().flat_map(|(index, direction)| {
+            self.per_route(("direction", direction), move |it| it.waits[index].value())
+        });
+        out.counter("edge_tunnel_waits", "Times that a rate made a sender wait", waits)
     }
 
     /// A value of every route, summed over the workers.

@@ -10,6 +10,7 @@ pub mod auth;
 mod backends;
 pub mod belongings;
 mod cross_site;
+mod frame_limits;
 mod https;
 mod hub;
 mod limits;

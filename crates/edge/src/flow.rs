@@ -158,9 +158,16 @@ impl Flow {
         self.frames.inspector.as_ref()?.refused()
     }
 
-    /// Until when the source is not read, as it has said more than it may.
+    /// Until when the source is not read, as it has said more than it may. One whose words are
+    /// dropped has not to wait for that.
     pub(crate) fn paused_until(&self) -> Option<Tick> {
-        self.frames.inspector.as_ref()?.paused_until()
+        let until = self.frames.inspector.as_ref()?.paused_until();
+        until.filter(|_| !self.pump.is_cut())
+    }
+
+    /// How often the source had to wait since this was asked last.
+    pub(crate) fn take_new_pauses(&mut self) -> u64 {
+        self.frames.inspector.as_mut().map_or(0, |inspector| inspector.take_new_pauses())
     }
 
     pub(crate) fn take_new_messages(&mut self) -> u64 {

@@ -8,7 +8,7 @@ use tidewire_runtime::conn::Upgraded;
 use crate::access_log::WebSocketRecord;
 use crate::endpoint::Admission;
 use crate::service::EdgeShard;
-use crate::tunnel::{ServerSide, Tunnel};
+use crate::tunnel::{ServerSide, Tunnel, TunnelTask};
 
 /// A WebSocket that has yet to begin.
 pub(crate) enum Handover {
@@ -23,7 +23,7 @@ impl Handover {
         match self {
             Self::Tunnel { server, live, record } => {
                 let tunnel = Tunnel::new(upgraded, server, live, shard, record);
-                tokio::task::spawn_local(tunnel);
+                tokio::task::spawn_local(TunnelTask::new(tunnel));
             }
             Self::Endpoint { admission, record } => {
                 shard.metrics.routes[record.route()].open.add(1);

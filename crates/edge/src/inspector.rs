@@ -26,8 +26,9 @@ pub(crate) struct Inspector {
     /// The beginning of a header; the first `held_bytes` are filled.
     held: [u8; HEADROOM],
     held_bytes: u8,
-    /// Since when its sender has to wait, and until when.
+    /// Until when its sender has to wait.
     pause: Option<Tick>,
+    is_pause_new: bool,
     refused: Option<Violation>,
 }
 
@@ -47,6 +48,7 @@ impl Inspector {
             held: [0; HEADROOM],
             held_bytes: 0,
             pause: None,
+            is_pause_new: false,
             refused: None,
         }
     }
@@ -88,6 +90,7 @@ impl Inspector {
             let wait = self.meters.wait(bytes.len(), limits, nanoseconds(now));
             if let Some(wait) = wait {
                 self.pause = Some(now.saturating_add(wait));
+                self.is_pause_new = true;
                 return (passed, Next::Pause);
             }
         }
@@ -102,6 +105,10 @@ impl Inspector {
     /// Until when its sender has to wait.
     pub(crate) fn paused_until(&self) -> Option<Tick> {
         self.pause
+    }
+
+    pub(crate) fn take_new_pauses(&mut self) -> u64 {
+        u64::from(std::mem::take(&mut self.is_pause_new))
     }
 
     pub(crate) fn resume(&mut self) {

@@ -41,11 +41,13 @@ use crate::closing::{Cause, Closing};
 use crate::end::{End, Party, Reason};
 use crate::endpoint::Passed;
 use crate::flow::{Extent, Flow, Terms};
+use crate::linger::Lingering;
 use crate::patience::Patience;
 use crate::service::EdgeShard;
 use crate::timeout::Timeouts;
 
 /// A client's WebSocket and a server's, joined.
+#[derive(Debug)]
 pub struct Tunnel {
     client: Conn,
     server: Socket,
@@ -220,6 +222,8 @@ impl Tunnel {
             route.bytes[1].add(down);
             route.messages[0].add(self.up.take_new_messages());
             route.messages[1].add(self.down.take_new_messages());
+            route.waits[0].add(self.up.take_new_pauses());
+            route.waits[1].add(self.down.take_new_pauses());
         }
         if self.first.is_none() {
             self.first = if self.up.is_ending() {
@@ -272,21 +276,26 @@ impl Tunnel {
         } else {
             (timeouts.tunnel, by_edge(Reason::TunnelTimeout))
         };
-        let at = self.active.saturating_add(ticks(timeout.0));
-        match self.patience.as_ref().map(|patience| patience.due()) {
-            Some((stalled, party)) if stalled < at => (stalled, End::by(party, Reason::Slow)),
-            _ => (at, end),
-        }
+        (self.active.saturating_add(ticks(timeout.0)), end)
+    }
+
+    /// Who has taken nothing of what waits for it for too long.
+    fn stalled(&mut self) -> Option<Party> {
+        let now = self.client.watch.now();
+        let (up, down) = ((&self.up.pump, &self.server), (&self.down.pump, &self.client.socket));
+        self.patience.as_mut()?.look(up, down, now)
     }
 
     /// There is one deadline, the first of all: that of the stage, the end of the client's identity
-    /// or of the tunnel's life, and when somebody is to be read again.
+    /// or of the tunnel's life, when somebody is to be read again, and when to look whether
+    /// somebody takes nothing.
     fn rearm(&self) {
         let left = self.live.as_ref().filter(|_| self.closing.is_none()).and_then(Live::left);
         let expires = left.map(|left| self.client.watch.now().saturating_add(ticks(left)));
         let dies = if self.stage == Stage::Open { self.dies } else { NEVER };
         let first = self.deadline().0.min(expires.unwrap_or(NEVER));
-        self.client.watch.expire_at(first.min(dies).min(self.resumes()));
+        let looks = self.patience.as_ref().map_or(NEVER, |patience| patience.due());
+        self.client.watch.expire_at(first.min(dies).min(self.resumes()).min(looks));
     }
 
     /// Looks whether the client's identity still holds.
@@ -349,6 +358,9 @@ impl Tunnel {
                 }
                 Signal::Expired if self.is_too_old() => self.close(Cause::Lifetime),
                 Signal::Expired => {
+                    if let Some(party) = self.stalled() {
+                        return Poll::Ready(End::by(party, Reason::Slow));
+                    }
                     let (at, end) = self.deadline();
                     if at <= self.client.watch.now() {
                         return Poll::Ready(end);
@@ -473,6 +485,21 @@ impl Tunnel {
         self.log(end);
     }
 
+    /// Whether the client may still have something to say. Under TLS it answers our end with its own
+    /// close_notify: to a connection that is gone that means a reset, and browsers then forget the
+    /// Close that they have had.
+    fn lingers(&self, end: End) -> bool {
+        let has_had_close = self.down.has_close() || self.first == Some(Party::Edge);
+        let is_over = self.up.pump.has_source_ended() || end.reason == Reason::Slow;
+        self.client.socket.is_tls() && has_had_close && !is_over
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        // What comes in the same moment as a revocation is not passed on.
+        self.poll_identity(cx);
+        self.poll_on(cx)
+    }
+
     fn log(&mut self, end: End) {
         let Some(record) = self.record.take() else { return };
         self.shard.metrics.routes[record.route()].open.sub(1);
@@ -494,26 +521,55 @@ impl Tunnel {
     }
 }
 
-impl Future for Tunnel {
-    type Output = ();
+/// A tunnel as a task: the tunnel, and what may follow its end.
+#[derive(Debug)]
+pub(crate) struct TunnelTask(Life);
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        // What comes in the same moment as a revocation is not passed on.
-        this.poll_identity(cx);
-        let end = ready!(this.poll_on(cx));
-        this.finish(end);
-        Poll::Ready(())
+#[derive(Debug)]
+enum Life {
+    Open(Tunnel),
+    Lingering(Lingering),
+    Over,
+}
+
+impl TunnelTask {
+    pub(crate) fn new(tunnel: Tunnel) -> Self {
+        Self(Life::Open(tunnel))
     }
 }
 
-impl Drop for Tunnel {
+impl Future for TunnelTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let life = &mut self.0;
+        if let Life::Open(tunnel) = life {
+            let end = ready!(tunnel.poll(cx));
+            tunnel.finish(end);
+            // What else it has, its lease above all, is given back now.
+            *life = match std::mem::replace(life, Life::Over) {
+                Life::Open(tunnel) if tunnel.lingers(end) => {
+                    Life::Lingering(Lingering::new(tunnel.client))
+                }
+                _ => Life::Over,
+            };
+        }
+        match life {
+            Life::Lingering(lingering) => lingering.poll(cx),
+            Life::Open(_) | Life::Over => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for TunnelTask {
     /// The runtime ended under it, or a fault of ours did: it is logged all the same.
     fn drop(&mut self) {
-        if self.record.is_some() {
-            let reason =
-                if self.client.watch.is_draining() { Reason::Drain } else { Reason::Internal };
-            self.log(End::by(Party::Edge, reason));
+        if let Life::Open(tunnel) = &mut self.0
+            && tunnel.record.is_some()
+        {
+            let is_draining = tunnel.client.watch.is_draining();
+            let reason = if is_draining { Reason::Drain } else { Reason::Internal };
+            tunnel.log(End::by(Party::Edge, reason));
         }
     }
 }
@@ -543,6 +599,6 @@ mod tests {
     /// bytes, so 400 is as good as less.
     #[test]
     fn an_idle_tunnel_is_small() {
-        assert!(size_of::<Tunnel>() <= 400, "{}", size_of::<Tunnel>());
+        assert!(size_of::<TunnelTask>() <= 400, "{}", size_of::<TunnelTask>());
     }
 }
