@@ -7,12 +7,14 @@ mod access;
 pub mod acme;
 pub mod auth;
 mod backends;
+pub mod belongings;
 mod cross_site;
 mod https;
 mod hub;
 mod limits;
 mod listeners;
 mod names;
+pub mod process;
 mod reach;
 mod revocation;
 mod routes;
@@ -47,7 +49,9 @@ use tidewire_runtime::units::Period;
 
 use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
+use self::process::ProcessPlan;
 use crate::config::Config;
+use crate::config::admin::MetricsAccess;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
 use crate::config::log::LogConfig;
@@ -76,6 +80,7 @@ pub struct Plan {
     pub revocation: RevocationPlan,
     /// Where health and metrics are; `None` is nowhere.
     pub admin: Option<AdminPlan>,
+    pub process: ProcessPlan,
     pub log: LogConfig,
     /// The time that connections have to end when the node is told to.
     pub drain_deadline: Period,
@@ -94,6 +99,8 @@ pub struct RevocationPlan {
 pub struct AdminPlan {
     pub bind: SocketAddr,
     pub token: Option<Secret>,
+    /// Who may see the metrics.
+    pub metrics: MetricsAccess,
 }
 
 /// Addresses on which clients are accepted alike.
@@ -240,6 +247,7 @@ impl Checks<'_> {
         self.unasked(&config);
         self.hub(&config);
         let (revocation, admin) = (self.revocation(&config), self.admin(&config));
+        let process = self.process(&config);
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
         let Config { timeout, backend, hub, log, drain, .. } = config;
         Plan {
@@ -253,6 +261,7 @@ impl Checks<'_> {
             hub,
             revocation,
             admin,
+            process,
             log,
             drain_deadline: drain.deadline,
         }
