@@ -107,6 +107,12 @@ impl Rig {
         self.worker.metrics().connections.value() == 0 && !self.edge.backends.iter().any(is_held)
     }
 
+    /// The ends that there were.
+    pub fn ends(&self) -> impl Iterator<Item = (Party, Reason)> {
+        let all = Party::ALL.iter().flat_map(|&by| Reason::ALL.iter().map(move |&why| (by, why)));
+        all.filter(|&(by, reason)| self.metrics.ends(by, reason).value() > 0)
+    }
+
     /// What holds once it is idle.
     pub fn check_counts(&self) {
         let ends = |reason: Reason| {
