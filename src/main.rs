@@ -15,6 +15,7 @@ mod logging;
 mod node;
 mod page;
 mod plan;
+mod privileges;
 mod process;
 mod revocations;
 mod signals;

@@ -37,7 +37,7 @@ use crate::acme::metrics::AcmeMetrics;
 use crate::endpoints::HubEndpoint;
 use crate::page;
 use crate::plan::auth::{AuthCheck, AuthPlan};
-use crate::plan::{ListenerPlan, Plan, RoutePlan, TargetPlan};
+use crate::plan::{Plan, RoutePlan, TargetPlan};
 use crate::revocations::Revoker;
 
 /// A running node.
@@ -71,20 +71,20 @@ pub struct NodeView {
 }
 
 impl Node {
-    /// Binds what the plan listens on and starts to serve. `memory` is the broker of hubs whose
-    /// plan says `memory`; nodes of one process that share it hear each other. `control` runs what
-    /// is rare.
+    /// Starts to serve on `listeners`, which [`bind`] has bound. `memory` is the broker of hubs
+    /// whose plan says `memory`; nodes of one process that share it hear each other. `control` runs
+    /// what is rare.
     ///
     /// # Errors
-    /// When an address cannot be bound.
+    /// When something that is kept in files cannot be read, or a thread not be started.
     pub fn start(
         name: &str,
         plan: Plan,
+        listeners: Vec<Listener>,
         memory: &MemoryBroker,
         control: &Handle,
     ) -> anyhow::Result<Self> {
         let count = plan.workers.get();
-        let listeners = bind(&plan.listeners, count)?;
         let addresses = listeners.iter().map(Listener::address).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
@@ -182,7 +182,12 @@ impl NodeView {
     }
 }
 
-fn bind(listeners: &[ListenerPlan], workers: usize) -> anyhow::Result<Vec<Listener>> {
+/// Binds what the plan listens on, which may take rights that the process does not keep.
+///
+/// # Errors
+/// When an address cannot be bound.
+pub fn bind(plan: &Plan) -> anyhow::Result<Vec<Listener>> {
+    let (listeners, workers) = (&plan.listeners, plan.workers.get());
     let mut bound = Vec::new();
     for (index, listener) in listeners.iter().enumerate() {
         for &address in &listener.bind {

@@ -151,6 +151,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("acme.eab", r#"{ key_id = "kid-1", key_file = "eab.key" }"#),
     ("acme.eab.key_id", r#""kid-1""#),
     ("acme.eab.key_file", r#""eab.key""#),
+    ("process.user", r#""tidewire""#),
+    ("process.group", r#""tidewire""#),
     ("admin.bind", r#""127.0.0.1:9090""#),
 ];
 

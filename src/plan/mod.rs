@@ -8,12 +8,14 @@ pub mod acme;
 mod addresses;
 pub mod auth;
 mod backends;
+pub mod belongings;
 mod cross_site;
 mod https;
 mod hub;
 mod limits;
 mod listeners;
 mod names;
+pub mod process;
 mod reach;
 mod revocation;
 mod routes;
@@ -50,6 +52,7 @@ use tidewire_runtime::units::Period;
 
 use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
+use self::process::ProcessPlan;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
@@ -79,6 +82,7 @@ pub struct Plan {
     pub revocation: RevocationPlan,
     /// Where health and metrics are; `None` is nowhere.
     pub admin: Option<AdminPlan>,
+    pub process: ProcessPlan,
     pub log: LogConfig,
     /// The time that connections have to end when the node is told to.
     pub drain_deadline: Period,
@@ -247,6 +251,7 @@ impl Checks<'_> {
         self.unasked(&config);
         self.hub(&config);
         let (revocation, admin) = (self.revocation(&config), self.admin(&config));
+        let process = self.process(&config);
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
         let Config { timeout, backend, hub, log, drain, .. } = config;
         Plan {
@@ -260,6 +265,7 @@ impl Checks<'_> {
             hub,
             revocation,
             admin,
+            process,
             log,
             drain_deadline: drain.deadline,
         }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::cli::UpArgs;
 use crate::config::diagnostic::Paint;
 use crate::dev_certificate::DevCertificate;
-use crate::node::Node;
+use crate::node::{self, Node};
 use crate::plan::{AdminPlan, Plan};
 use crate::signals::Signals;
 use crate::{admin, logging, process};
@@ -36,7 +36,8 @@ pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let edge_config = edge_config(args, &servers, tls.as_ref())?;
     let edge = start("edge", &edge_config, &memory, control.handle())?;
     let views = std::iter::once(&edge).chain(&servers).map(|node| node.view.clone()).collect();
-    let admin = admin::start(AdminPlan { bind: ANY_PORT, token: None }, views, control.handle())?;
+    let admin = admin::bind(AdminPlan { bind: ANY_PORT, token: None })?;
+    let admin = admin::start(admin, views, control.handle())?;
     print!("{}", greeting(args, &edge, &servers, admin, tls.as_ref()));
     if args.open {
         open(&format!("{}://{}/", scheme("http", args), edge.addresses[0]));
@@ -55,7 +56,8 @@ fn start(
 ) -> anyhow::Result<Node> {
     let (plan, _) = Plan::from_text(name, config)
         .map_err(|report| anyhow!("{}", report.render(Paint::Plain)))?;
-    Node::start(name, plan, memory, control)
+    let listeners = node::bind(&plan)?;
+    Node::start(name, plan, listeners, memory, control)
 }
 
 /// The configuration of a hub node, as a person would write it.

@@ -28,6 +28,9 @@ pub mod exchange;
 pub mod fault;
 mod flow;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handover;
 pub mod health;
 pub mod host;

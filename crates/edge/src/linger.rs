@@ -15,8 +15,11 @@ pub(crate) async fn linger(socket: &mut Socket, watch: &Watch) {
     }
     watch.expire_after(LINGER);
     std::future::poll_fn(|cx| {
-        if watch.poll_signal(cx).map(|signal| signal != Signal::Drain) == Poll::Ready(true) {
-            return Poll::Ready(());
+        // Asked again behind a Drain: only an answer that is pending will wake this task.
+        while let Poll::Ready(signal) = watch.poll_signal(cx) {
+            if signal != Signal::Drain {
+                return Poll::Ready(());
+            }
         }
         loop {
             match with_scratch(|scratch| socket.poll_read(cx, scratch)) {
