@@ -5,12 +5,13 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use tidewire_testkit::backend::Backend;
+use tidewire_testkit::certs::Authority;
 use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::{Response, ask};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script::{declines_with_426, echoes, never_answers};
-use tidewire_testkit::tidewire::{Tidewire, edge, hub};
+use tidewire_testkit::tidewire::{Tidewire, command, edge, hub};
 use tidewire_testkit::websocket::{WebSocket, handshake};
 
 /// The answer to a handshake that is not to become a WebSocket.
@@ -210,17 +211,114 @@ fn connections_that_say_nothing_are_handshakes_of_their_listener() {
 
 #[test]
 fn a_reconnect_storm_is_admitted_at_its_pace_and_nobody_is_lost() {
-    const CLIENTS: usize = 300;
-    let more = limits("total = { rate = \"200/s\", burst = 20, wait = \"10s\" }");
-    let rig = Rig::with(echoes, &more);
+    const CLIENTS: usize = 800;
+    let more = limits("total = { rate = \"400/s\", burst = 20, wait = \"30s\" }");
+    let edge = Tidewire::run(&format!("workers = 2\n{}{more}", hub("a", "")));
     let begun = std::time::Instant::now();
-    let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| rig.connect()).collect();
-    peers.iter_mut().for_each(|peer| peer.send(handshake("/ws")));
+    let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| Peer::connect(edge.address())).collect();
+    peers.iter_mut().for_each(|peer| peer.send(handshake("/ws/a")));
     for peer in &mut peers {
         assert_eq!(peer.response_head().status, 101);
     }
-    // Those behind the burst at 5 ms each.
-    let least = Duration::from_millis((CLIENTS as u64 - 20) * 5);
+    // Those behind the burst at 2.5 ms each.
+    let least = Duration::from_micros((CLIENTS as u64 - 20) * 2500);
     assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
     drop(peers);
+}
+
+#[test]
+fn those_who_cannot_wait_so_long_are_told_and_nobody_is_lost() {
+    const CLIENTS: usize = 400;
+    let more = limits("total = { rate = \"100/s\", burst = 10, wait = \"1s\" }");
+    let rig = Rig::with(echoes, &more);
+    let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| rig.connect()).collect();
+    peers.iter_mut().for_each(|peer| peer.send(handshake("/ws")));
+    let mut answers = [0, 0];
+    for peer in &mut peers {
+        let answer = peer.response_head();
+        match answer.status {
+            101 => answers[0] += 1,
+            429 => answers[1] += 1,
+            status => panic!("{status}"),
+        }
+        assert_eq!(answer.status == 429, answer.headers.has("retry-after"));
+    }
+    // The burst and a second's worth, and as many again for each second that sending took.
+    assert!(answers[0] >= 110 && answers[1] > 0, "{answers:?}");
+    drop(peers);
+    nothing_is_held(&rig.edge);
+}
+
+#[test]
+fn who_leaves_while_waiting_for_its_turn_gives_its_place_back() {
+    let more =
+        limits("per_address = { connections = 2, rate = \"1/m\", wait = \"1m\", burst = 1 }");
+    let rig = Rig::with(echoes, &more);
+    let first = rig.open();
+    let mut second = rig.connect();
+    second.send(handshake("/ws"));
+    until("it waits", || (rig.edge.metric("edge_quota_held", &[]) == 2.0).then_some(()));
+    assert!(refused(&rig.edge).expect(429).text().contains("too many connections"));
+    second.close();
+    until("it is gone", || (rig.edge.metric("edge_quota_held", &[]) == 1.0).then_some(()));
+    drop(first);
+    nothing_is_held(&rig.edge);
+}
+
+#[test]
+fn a_warning_says_once_that_a_limit_is_reached() {
+    let more = limits("per_address = { rate = \"1/h\" }");
+    let Rig { mut edge, server: _server } = Rig::with(echoes, &more);
+    WebSocket::connect(edge.address(), "/ws/a");
+    for _ in 0..20 {
+        refused(&edge).expect(429);
+    }
+    edge.log_line(&["WARN", "limit `per_address.rate` of route `/*` is reached"]);
+    edge.log_line(&["status=429", "fault=\"per_address.rate\""]);
+    assert_eq!(edge.metric("edge_refused_total", &["limit=\"per_address.rate\""]), 20.0);
+    let warnings = edge.child.stderr().into_iter().chain(edge.child.stdout());
+    assert_eq!(warnings.filter(|line| line.contains("is reached")).count(), 1);
+}
+
+#[test]
+fn a_head_that_drips_is_cut_at_the_deadline() {
+    let more = "\n[timeout]\nhttp_request = \"1s\"\n";
+    let rig = Rig::with(echoes, more);
+    let mut peer = rig.connect();
+    drips(
+        &mut peer,
+        "GET / HTTP/1.1\r\nHost: a.test\r\nX-Slow: yes, very, and on and on and on\r\n",
+    );
+    let labels = ["reason=\"http_request_timeout\""];
+    until("it is cut", || (rig.edge.metric("edge_ends_total", &labels) == 1.0).then_some(()));
+}
+
+#[test]
+fn a_tls_handshake_that_drips_is_cut_at_the_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    Authority::new("ca").server(&["a.test"]).write(directory.path(), "a");
+    let config = "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
+        tls.certificate = [{ cert = \"a.pem\", key = \"a.key\" }]\n\
+        [[route]]\nrespond = { status = 200, body = \"in\" }\n[timeout]\nclient_hs = \"1s\"\n";
+    let edge = Tidewire::run_in(command(), directory, config);
+    let mut peer = Peer::connect(edge.address());
+    // The beginning of a ClientHello of 512 bytes.
+    let hello: String = "\u{16}\u{3}\u{1}\u{2}".chars().chain("\0".repeat(60).chars()).collect();
+    drips(&mut peer, &hello);
+    let labels = ["reason=\"client_hs_timeout\""];
+    until("it is cut", || (edge.metric("edge_ends_total", &labels) == 1.0).then_some(()));
+}
+
+/// Sends a byte every tenth of a second until the other side has had enough.
+fn drips(peer: &mut Peer, text: &str) {
+    let begun = std::time::Instant::now();
+    for byte in text.bytes() {
+        if peer.try_send(&[byte]).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        if begun.elapsed() > Duration::from_secs(4) {
+            break;
+        }
+    }
 }

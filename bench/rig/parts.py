@@ -105,6 +105,12 @@ PARTS = {
     "echo64x1000": echo("edge: 64 B echoes through 1,000 tunnels", 1000, "64B"),
     "echo16k": echo("edge: 16 KiB echoes through 30 tunnels", 30, "16KiB", peers.EDGES_LARGE),
     "upgrade": upgrades("edge: connect, upgrade, close", peers.EDGES, "edge"),
+    "refuse429": upgrades(
+        "edge: connect, be refused by a quota or be accepted, close", peers.EDGES_LIMITED, "edge"
+    ),
+    "refuse403": upgrades(
+        "edge: connect, be refused by address or be accepted, close", peers.EDGES_DENIED, "edge"
+    ),
     "idle": idle(
         "edge: memory of 4,000 idle tunnels, then after each has echoed 60 KB", peers.EDGES, "edge"
     ),

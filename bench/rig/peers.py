@@ -136,20 +136,33 @@ def nginx(bench, backend, certificate=None):
     return started(process, port, pids=[only_child(process.pid)])
 
 
-def tidewire_edge(bench, backend, certificate=None, auth="", users="", limits=""):
+def tidewire_edge(
+    bench, backend, certificate=None, auth="", users="", limits="", rules=""
+):
     tls = ""
     if certificate:
         files = f'cert = "{certificate.cert}", key = "{certificate.key}"'
         tls = f"tls.certificate = [{{ {files} }}]"
     return tidewire(
         bench, "tidewire-edge.toml", "/", backend=backend, tls=tls, auth=auth, users=users,
-        limits=limits,
+        limits=limits, rules=rules,
     )
 
 
 def with_limits(limits):
     """Tidewire's edge with this in its `[limits]`."""
     return lambda bench, backend: tidewire_edge(bench, backend, limits=f"[limits]\n{limits}")
+
+
+def refusing(status, rules):
+    """An edge that answers every upgrade, or all but the first, with `status`."""
+
+    def start_refusing(bench, backend):
+        server = tidewire_edge(bench, backend, rules=rules)
+        server.client = ["--refused", status]
+        return server
+
+    return start_refusing
 
 
 def over_tls(start, *client):
@@ -287,5 +300,14 @@ EDGES_LIMITS = {
     "tidewire": with_limits(ALL_LIMITS),
     "tidewire-default": tidewire_edge,
     "tidewire-off": with_limits('profile = "off"'),
+}
+# Every server that takes part is Tidewire: what is compared is an answer with another.
+EDGES_LIMITED = {
+    "tidewire": refusing(429, 'limits.per_address = { rate = "1/h" }'),
+    "tidewire-accepts": tidewire_edge,
+}
+EDGES_DENIED = {
+    "tidewire": refusing(403, 'deny = "127.0.0.0/8"'),
+    "tidewire-accepts": tidewire_edge,
 }
 HUBS = {"tidewire": tidewire_hub, "uws": uws, "express-ws": express_ws}

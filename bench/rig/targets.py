@@ -62,6 +62,8 @@ TARGETS = [
     Ratio("echo16k", "cpu", "haproxy", 0.80),
     Ratio("echo16k", "cpu", "relay", 1.25),
     Ratio("upgrade", "cpu", "haproxy", 1.15),
+    Ratio("refuse429", "cpu", "tidewire-accepts", 0.50),
+    Ratio("refuse403", "cpu", "tidewire-accepts", 0.50),
     Absolute("idle", "idle", 1.5),
     Growth("idle", "after echo", "idle", 1.10),
     Ratio("tlsecho64", "cpu", "haproxy", 1.00),

@@ -28,6 +28,11 @@ pub struct Connect {
     #[arg(long, value_name = "HOW", default_value = "handshake")]
     close: Close,
 
+    /// The status that every upgrade is to be answered with, such as 429: measures what a refusal
+    /// costs
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
+    refused: Option<u16>,
+
     #[command(flatten)]
     common: Common,
 }
@@ -54,6 +59,7 @@ pub struct ConnectReport {
 struct Lanes {
     target: Target,
     close: Close,
+    refused: Option<u16>,
     next: AtomicUsize,
     end: usize,
     tally: Tally,
@@ -68,6 +74,7 @@ impl Connect {
         let lanes = Arc::new(Lanes {
             target: self.common.target().await?,
             close: self.close,
+            refused: self.refused,
             next: AtomicUsize::new(0),
             end: self.connections as usize,
             tally: Tally::new(threads),
@@ -119,6 +126,10 @@ impl Lanes {
                         unclosed.add(&error);
                     }
                 }
+                Err(ClientError::Refused(status)) if self.expects(&status) => {
+                    failed_in_a_row = 0;
+                    self.tally.count(lane, 0, started.elapsed());
+                }
                 Err(error) => {
                     failed_in_a_row += 1;
                     refused.add(&error);
@@ -126,6 +137,12 @@ impl Lanes {
             }
         }
         (refused, unclosed)
+    }
+
+    /// Whether this status line is the refusal that is measured.
+    fn expects(&self, line: &str) -> bool {
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        status.is_some() && status == self.refused
     }
 
     async fn end(&self, client: Client) -> Result<(), ClientError> {

@@ -20,7 +20,6 @@ pub(super) struct AddressKeys<'c> {
 
 /// One of the two lists: what is in the configuration, and its file.
 struct List<'c> {
-    key: &'static str,
     file_key: &'static str,
     own: Option<&'c OneOrMany<Network>>,
     file: Option<&'c PathBuf>,
@@ -30,13 +29,10 @@ macro_rules! keys_of {
     ($config:ty) => {
         impl<'c> From<&'c $config> for AddressKeys<'c> {
             fn from(it: &'c $config) -> Self {
-                let list = |(key, own), (file_key, file)| List { key, file_key, own, file };
+                let list = |own, file_key, file| List { file_key, own, file };
                 Self {
-                    allow: list(
-                        ("allow", it.allow.as_ref()),
-                        ("allow_file", it.allow_file.as_ref()),
-                    ),
-                    deny: list(("deny", it.deny.as_ref()), ("deny_file", it.deny_file.as_ref())),
+                    allow: list(it.allow.as_ref(), "allow_file", it.allow_file.as_ref()),
+                    deny: list(it.deny.as_ref(), "deny_file", it.deny_file.as_ref()),
                 }
             }
         }
@@ -66,21 +62,18 @@ impl<'c> Checks<'c> {
     }
 
     fn address_list(&mut self, list: &List<'_>, place: Place<'c>) -> Option<AddressList> {
-        let List { key, file_key, own, file } = list;
-        // What was wrong has been reported, and nothing is run then.
+        let List { file_key, own, file, .. } = list;
         if own.is_none() && file.is_none() {
             return None;
         }
-        debug_assert!(
-            place.key(key).is_given() || place.key(file_key).is_given() || !place.is_whole()
-        );
         let own = own.map_or_else(Vec::new, |own| own.0.clone());
         let path = file.map(|file| self.dir.join(file));
-        match AddressList::new(own.clone(), path) {
+        match AddressList::new(own, path) {
             Ok(list) => Some(list),
             Err(error) => {
+                // Nothing is run now, so no other list is to be looked at.
                 self.address_file(file_key, &error, place);
-                AddressList::new(own, None).ok()
+                None
             }
         }
     }

@@ -188,6 +188,8 @@ impl Socket {
         match &self.stream {
             Stream::Tcp(tcp) => unacknowledged(tcp),
             Stream::Tls(tls) => unacknowledged(tls.tcp()),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(_) => None,
         }
     }
 

@@ -29,7 +29,7 @@ use crate::cross_site::CrossSite;
 use crate::door::Door;
 use crate::end::{Party, Reason};
 use crate::https_policy::HttpsPolicy;
-use crate::limits::quota::Quotas;
+use crate::limits::quota::{ArrivalLimitsConfig, Quotas};
 use crate::limits::turnstile::Turnstile;
 use crate::limits::{Limits, LimitsConfig};
 use crate::metrics::EdgeMetrics;
@@ -121,6 +121,11 @@ impl Rig {
         let ended: u64 = Reason::ALL.iter().map(|&reason| ends(reason)).sum();
         assert_eq!(ended, self.clients, "each connection ends once");
         assert_eq!(ends(Reason::Internal), 0, "a fault of ours");
+        for door in self.edge.doors() {
+            for (per, census, _) in door.turnstile.census() {
+                assert_eq!(census.held, 0, "whoever is gone is not counted: {per}");
+            }
+        }
         for route in &self.metrics.routes {
             assert_eq!(route.open.value(), 0, "WebSockets are counted out");
         }
@@ -146,14 +151,14 @@ fn edge(profile: &str) -> Edge {
     let door = |name: &str, quotas: &Quotas| {
         Door::new(AddressRules::default(), Turnstile::new(name.to_owned(), quotas))
     };
-    let route_doors = routes.iter().map(|route| door(&route.name, &route.limits.quotas)).collect();
+    let of_listener = Quotas::of_listener(&ArrivalLimitsConfig::default(), (None, None));
     Edge {
         listeners: vec!["public".to_owned()],
         tls: vec![None],
         https: vec![HttpsPolicy::default()],
-        listener_doors: vec![door("public", &routes[0].limits.quotas)],
+        listener_doors: vec![door("public", &of_listener)],
+        route_doors: routes.iter().map(|it| door(&it.name, &it.limits.quotas)).collect(),
         routes,
-        route_doors,
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,
         backends,
