@@ -11,12 +11,15 @@ mod cli;
 mod config;
 mod dev_certificate;
 mod endpoints;
+mod log_escape;
 mod logging;
 mod node;
 mod page;
 mod plan;
+mod privileges;
 mod process;
 mod revocations;
+mod service_manager;
 mod signals;
 mod verbs;
 

@@ -5,6 +5,7 @@
 mod exposition;
 mod guard;
 mod hub;
+mod limits;
 mod probes;
 pub mod revocations;
 mod tls;
@@ -20,27 +21,46 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tracing_appender::non_blocking::ErrorCounter;
 
 use self::exposition::Exposition;
 use self::guard::Guard;
+use crate::config::admin::MetricsAccess;
 use crate::node::NodeView;
 use crate::plan::AdminPlan;
 
-/// Starts the admin listener for these nodes; returns its address.
-pub fn start(
+/// The admin listener, bound and not yet answering.
+pub struct Bound {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
     plan: AdminPlan,
+}
+
+/// Binds the admin listener, which may take rights that the process does not keep.
+pub fn bind(plan: AdminPlan) -> anyhow::Result<Bound> {
+    let bind = plan.bind;
+    let listener = std::net::TcpListener::bind(bind)
+        .with_context(|| format!("the admin listener cannot listen on {bind}"))?;
+    listener.set_nonblocking(true).context("the admin listener cannot be used")?;
+    let address = listener.local_addr().context("the admin listener has no address")?;
+    Ok(Bound { listener, address, plan })
+}
+
+/// Has the admin listener answer for these nodes; returns its address.
+pub fn start(
+    bound: Bound,
     nodes: Vec<Arc<NodeView>>,
+    log_dropped: ErrorCounter,
     control: &Handle,
 ) -> anyhow::Result<SocketAddr> {
-    let bind = plan.bind;
-    let listener = control
-        .block_on(TcpListener::bind(bind))
-        .with_context(|| format!("the admin listener cannot listen on {bind}"))?;
-    let address = listener.local_addr().context("the admin listener has no address")?;
+    let Bound { listener, address, plan } = bound;
+    let _runtime = control.enter();
+    let listener = TcpListener::from_std(listener).context("the admin listener cannot be used")?;
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Exposition { nodes: nodes.clone() }));
+    registry.register_collector(Box::new(Exposition { nodes: nodes.clone(), log_dropped }));
+    let metrics = plan.metrics;
     let guard = Guard { token: plan.token, address };
-    let admin = Arc::new(Admin { nodes, registry, guard });
+    let admin = Arc::new(Admin { nodes, registry, guard, metrics });
     let routes = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(probes::readiness))
@@ -63,4 +83,5 @@ pub struct Admin {
     nodes: Vec<Arc<NodeView>>,
     registry: Registry,
     guard: Guard,
+    metrics: MetricsAccess,
 }

@@ -21,6 +21,7 @@ pub mod listen;
 pub mod log;
 pub mod one_or_many;
 pub mod place;
+pub mod process;
 pub mod reading;
 pub mod reference;
 pub mod revocation;
@@ -46,6 +47,7 @@ use self::admin::AdminConfig;
 use self::drain::DrainConfig;
 use self::listen::ListenConfig;
 use self::log::LogConfig;
+use self::process::ProcessConfig;
 use self::revocation::RevocationConfig;
 use self::route::RouteConfig;
 use crate::acme::config::AcmeConfig;
@@ -78,6 +80,8 @@ pub struct Config {
     pub revocation: RevocationConfig,
     /// Health, readiness, metrics and revocations, over HTTP. Without it, there are none.
     pub admin: Option<AdminConfig>,
+    /// What the process may do on its machine.
+    pub process: ProcessConfig,
     /// What is written to the log.
     pub log: LogConfig,
     /// How the node ends when it is told to.

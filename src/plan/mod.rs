@@ -5,8 +5,10 @@
 
 mod access;
 pub mod acme;
+mod addresses;
 pub mod auth;
 mod backends;
+pub mod belongings;
 mod cross_site;
 mod frame_limits;
 mod https;
@@ -14,6 +16,7 @@ mod hub;
 mod limits;
 mod listeners;
 mod names;
+pub mod process;
 mod reach;
 mod revocation;
 mod routes;
@@ -32,11 +35,13 @@ use std::thread;
 use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
+use tidewire_edge::address_rules::AddressRules;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::limits::Limits;
+use tidewire_edge::limits::quota::Quotas;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
@@ -48,7 +53,9 @@ use tidewire_runtime::units::Period;
 
 use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
+use self::process::ProcessPlan;
 use crate::config::Config;
+use crate::config::admin::MetricsAccess;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
 use crate::config::log::LogConfig;
@@ -77,6 +84,7 @@ pub struct Plan {
     pub revocation: RevocationPlan,
     /// Where health and metrics are; `None` is nowhere.
     pub admin: Option<AdminPlan>,
+    pub process: ProcessPlan,
     pub log: LogConfig,
     /// The time that connections have to end when the node is told to.
     pub drain_deadline: Period,
@@ -95,6 +103,8 @@ pub struct RevocationPlan {
 pub struct AdminPlan {
     pub bind: SocketAddr,
     pub token: Option<Secret>,
+    /// Who may see the metrics.
+    pub metrics: MetricsAccess,
 }
 
 /// Addresses on which clients are accepted alike.
@@ -105,6 +115,8 @@ pub struct ListenerPlan {
     pub bind: Vec<SocketAddr>,
     pub https: HttpsPolicy,
     pub tls: Option<Arc<Tls>>,
+    pub addresses: AddressRules,
+    pub quotas: Quotas,
 }
 
 /// Which requests go where.
@@ -117,6 +129,7 @@ pub struct RoutePlan {
     pub access: Option<Access>,
     pub target: TargetPlan,
     pub cross_site: CrossSite,
+    pub addresses: AddressRules,
     pub limits: Limits,
 }
 
@@ -233,7 +246,7 @@ struct Checks<'c> {
 impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
-        self.frame_limits(&config.limits, self.place.key("limits"));
+        self.general_limits(&config);
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
         self.backends(&config);
@@ -242,6 +255,7 @@ impl Checks<'_> {
         self.unasked(&config);
         self.hub(&config);
         let (revocation, admin) = (self.revocation(&config), self.admin(&config));
+        let process = self.process(&config);
         let workers = config.workers.and_then(|workers| NonZeroUsize::new(workers as usize));
         let Config { timeout, backend, hub, log, drain, .. } = config;
         Plan {
@@ -255,6 +269,7 @@ impl Checks<'_> {
             hub,
             revocation,
             admin,
+            process,
             log,
             drain_deadline: drain.deadline,
         }

@@ -6,13 +6,14 @@ use tidewire_hub::broker::memory::MemoryBroker;
 use tracing::info;
 
 use crate::cli::RunArgs;
-use crate::node::Node;
+use crate::node::{self, Node};
 use crate::plan::{Plan, PlanError};
 use crate::signals::{Signals, on_hangup};
-use crate::{admin, logging, process};
+use crate::{admin, logging, privileges, process, service_manager};
 
 /// Runs a node until a signal ends it.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let guarded = privileges::guard()?;
     let (plan, warnings) = match Plan::load(&args.config) {
         Ok(found) => found,
         Err(PlanError::Refused(report)) => {
@@ -22,23 +23,27 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         Err(error) => anyhow::bail!(error),
     };
     warnings.print();
-    let _log = logging::start(&plan.log);
+    let log = logging::start(&plan.log);
     let files_each = if plan.backends.is_empty() { 1 } else { 2 };
     process::open_files(websockets_wanted(&plan), files_each);
     let control = process::control()?;
     let signals = Signals::listen(control.handle())?;
-    let admin = plan.admin.clone();
+    let listeners = node::bind(&plan)?;
+    let admin = plan.admin.clone().map(admin::bind).transpose()?;
+    guarded.settle(&plan.process)?;
     let name = plan.hub.as_ref().map_or_else(|| "edge".to_owned(), |hub| hub.node_name());
-    let node = Node::start(&name, plan, &MemoryBroker::new(), control.handle())?;
+    let node = Node::start(&name, plan, listeners, &MemoryBroker::new(), control.handle())?;
     let view = node.view.clone();
     on_hangup(control.handle(), move || view.ask_for_reload())?;
     for address in &node.addresses {
         info!(%address, "listening");
     }
-    if let Some(plan) = admin {
-        let address = admin::start(plan, vec![node.view.clone()], control.handle())?;
+    if let Some(admin) = admin {
+        let address =
+            admin::start(admin, vec![node.view.clone()], log.dropped(), control.handle())?;
         info!(%address, "admin: /healthz, /readyz, /metrics, /revocations");
     }
+    service_manager::ready();
     process::serve_until_signal(&control, signals, vec![node])?;
     Ok(ExitCode::SUCCESS)
 }

@@ -46,8 +46,11 @@ fn begin(socket: &mut Socket, watch: &Watch) -> bool {
 }
 
 fn poll_rest(socket: &mut Socket, watch: &Watch, cx: &mut Context<'_>) -> Poll<()> {
-    if watch.poll_signal(cx).map(|signal| signal != Signal::Drain) == Poll::Ready(true) {
-        return Poll::Ready(());
+    // Asked again behind a Drain: only an answer that is pending will wake this task.
+    while let Poll::Ready(signal) = watch.poll_signal(cx) {
+        if signal != Signal::Drain {
+            return Poll::Ready(());
+        }
     }
     loop {
         match with_scratch(|scratch| socket.poll_read(cx, scratch)) {

@@ -22,6 +22,7 @@ use tidewire_runtime::buffer::{Backlog, SCRATCH_BYTES, with_scratch};
 use tidewire_runtime::conn::Upgraded;
 use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::{NEVER, Tick, ticks};
+use tidewire_runtime::turn::give_way;
 use tidewire_wire::ws::close::{CloseCode, encode_close};
 use tidewire_wire::ws::frame::{Opcode, encode_frame};
 use tidewire_wire::ws::message::{Decoder, Event, Payload, Role};
@@ -229,7 +230,7 @@ impl ClientTask {
             // One that sends without end must not keep the others waiting.
             // (Of what TLS has read, less comes out.)
             if length >= SCRATCH_BYTES / 2 {
-                cx.waker().wake_by_ref();
+                give_way(cx);
                 return Poll::Pending;
             }
         }

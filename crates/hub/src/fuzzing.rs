@@ -1,23 +1,33 @@
 //! The fuzz bodies: each takes any bytes and panics where a promise is broken.
 //!
-//! The test at the foot runs a bounded, repeatable number of mutations of their seeds.
+//! `fuzz/` runs them for as long as one likes, led by coverage. The test at the foot replays its
+//! seeds and a bounded, repeatable run of mutations of them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use serde_json::{Value, json};
+use tidewire_auth::identity::{Credential, Identity};
+use tidewire_wire::ws::frame::FrameHeader;
 
 use crate::broker::envelope::Envelope;
 use crate::broker::url::BrokerUrl;
+use crate::pass::is_renewal;
+use crate::permission::{TopicPattern, allows};
+use crate::protocol::Protocol;
+use crate::publication::{ClientId, Kind, NodeId, Origin, Publication};
 use crate::template::Template;
 use crate::topic::Topic;
 
 /// Panics if the input breaks its promise.
 pub type Body = fn(&[u8]);
 
-/// Every body, by the name of its target, and inputs to start from.
-pub const TARGETS: [(&str, Body, &[&[u8]]); 4] = [
-    ("envelope", envelope, &[b"TW\x01\x01nodenode clientclsequenceh\xC3\xA9llo", b"TW\x01\x02"]),
-    ("broker_url", broker_url, &[b"redis://user:s%40cr%3At@[::1]:6379/15", b"memory"]),
-    ("template", template, &[b"{{{node}}} says: {message}", b"chat:{room}"]),
-    ("topic", topic, &[b"chat:\xF0\x9F\x8C\x8A *"]),
+/// Every body, by the name of its target.
+pub const TARGETS: [(&str, Body); 6] = [
+    ("envelope", envelope),
+    ("broker_url", broker_url),
+    ("template", template),
+    ("topic", topic),
+    ("permission", permission),
+    ("client_text", client_text),
 ];
 
 /// What a broker brings is an envelope as this program would write it, or is refused.
@@ -53,28 +63,137 @@ pub fn topic(input: &[u8]) {
     assert!((1..=255).contains(&topic.as_str().len()));
 }
 
+/// A client may use the topics that a naive reader finds allowed, and no other. A line for the
+/// pattern, one for what the client's claims say, the rest is the topic.
+pub fn permission(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let mut lines = text.splitn(3, '\n');
+    let (Some(text), Some(claim), Some(topic)) = (lines.next(), lines.next(), lines.next()) else {
+        return;
+    };
+    let (Ok(pattern), Ok(topic)) = (text.parse::<TopicPattern>(), Topic::new(topic)) else {
+        return;
+    };
+    let claims = json!({ "sub": claim, "teams": [claim, 7, "x"] });
+    let Value::Object(claims) = claims else { return };
+    let credential =
+        Credential { auth: "a".into(), subject: None, token_id: None, issued: None, expires: None };
+    let identity = Identity::new(credential, claims);
+    let values = |name: &str| match name {
+        "sub" => vec![claim],
+        "teams" => vec![claim, "7", "x"],
+        _ => Vec::new(),
+    };
+    let expected = is_match(text, topic.as_str(), &values);
+    assert_eq!(allows(&[pattern], &topic, Some(&identity)), expected);
+}
+
+/// Follows a pattern, which is a good one, from left to right.
+fn is_match<'v>(pattern: &str, topic: &str, values: &dyn Fn(&str) -> Vec<&'v str>) -> bool {
+    if pattern == "*" {
+        return true;
+    }
+    let doubled = ["{{", "}}"].into_iter().find(|it| pattern.starts_with(it));
+    if let Some(doubled) = doubled {
+        let rest = topic.strip_prefix(&doubled[..1]);
+        return rest.is_some_and(|rest| is_match(&pattern[2..], rest, values));
+    }
+    if let Some(open) = pattern.strip_prefix('{') {
+        let (name, after) = open.split_once('}').expect("the pattern is a good one");
+        // What follows is a literal: doubled braces stand for one.
+        let stop = after.chars().next().filter(|_| after != "*");
+        let may_be = |value: &&str| {
+            !value.is_empty() && !value.chars().any(|it| it.is_control() || Some(it) == stop)
+        };
+        return values(name).iter().filter(|value| may_be(value)).any(|value| {
+            topic.strip_prefix(value).is_some_and(|rest| is_match(after, rest, values))
+        });
+    }
+    match pattern.chars().next() {
+        None => topic.is_empty(),
+        Some(first) => topic
+            .strip_prefix(first)
+            .is_some_and(|rest| is_match(&pattern[first.len_utf8()..], rest, values)),
+    }
+}
+
+/// A text of a client is for the hub, if it can be read as a renewal at all; or it is a message, and
+/// comes out as it was.
+pub fn client_text(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let is_first =
+        text.trim_start_matches([' ', '\t', '\r', '\n', '{']).starts_with("\"tidewire\"");
+    if let Ok(Value::Object(object)) = serde_json::from_str(text)
+        && object.len() == 2
+        && object.get("tidewire").is_some_and(|word| word == "renew")
+        && is_first
+        && text.contains("\"renew\"")
+    {
+        assert!(is_renewal(input), "a token would be told to everybody");
+    }
+    let origin = Origin { node: NodeId(1), client: ClientId(1) };
+    let payload = Bytes::copy_from_slice(input);
+    let publication = Publication { kind: Kind::Text, origin, payload };
+    for protocol in Protocol::ALL {
+        let mut out = BytesMut::new();
+        protocol.encode(&publication, &mut out);
+        let (header, length) =
+            FrameHeader::parse(&out).expect("it is a frame").expect("it is whole");
+        let shown = &out[length..];
+        assert_eq!(header.length as usize, shown.len());
+        match protocol {
+            Protocol::Raw => assert_eq!(shown, input),
+            Protocol::V1 => {
+                let said: Value = serde_json::from_slice(shown).expect("it is JSON");
+                assert_eq!(said, json!({ "type": "message", "data": text }));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
+    fn seeds(name: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
+        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+
     #[test]
-    fn mutations_of_the_seeds_break_no_promise() {
-        for (name, body, seeds) in TARGETS {
+    fn seeds_and_mutations_of_them_break_no_promise() {
+        for (name, body) in TARGETS {
+            let seeds = seeds(name);
+            assert!(!seeds.is_empty(), "{name} has no seeds");
             for round in 0..5_000 {
-                let mut random = fastrand::Rng::with_seed(round);
-                let mut input = seeds[random.usize(0..seeds.len())].to_vec();
-                for _ in 0..random.usize(0..6) {
-                    let at = random.usize(0..=input.len());
-                    match random.u8(0..3) {
-                        0 => input.insert(at, random.u8(..)),
-                        1 if at < input.len() => drop(input.remove(at)),
-                        _ if at < input.len() => input[at] = random.u8(..),
-                        _ => {}
-                    }
-                }
+                let mut random = fastrand::Rng::with_seed(round as u64);
+                let mut input = seeds[round % seeds.len()].clone();
+                // Each seed comes once as it is.
+                let count = if round < seeds.len() { 0 } else { random.usize(0..6) };
+                (0..count).for_each(|_| mutate(&mut input, &mut random));
                 let outcome = std::panic::catch_unwind(|| body(&input));
                 assert!(outcome.is_ok(), "{name}, round {round}: {:?}", input.escape_ascii());
             }
         }
     }
+
+    fn mutate(input: &mut Vec<u8>, random: &mut fastrand::Rng) {
+        let at = random.usize(0..=input.len());
+        match random.u8(0..4) {
+            0 => input.insert(at, random.u8(..)),
+            1 => input.insert(at, TELLING[random.usize(0..TELLING.len())]),
+            2 if at < input.len() => drop(input.remove(at)),
+            _ if at < input.len() => input[at] = random.u8(..),
+            _ => {}
+        }
+    }
+
+    /// Bytes that stand for something in one of the inputs.
+    const TELLING: [u8; 8] = *b"{}*:\n\"/ ";
 }

@@ -5,20 +5,27 @@
 //! Between threads there are bounded [`mailbox`]es and immutable snapshots, and no locks on a hot
 //! path. What only Linux has stays inside this crate, behind a portable path.
 
+pub mod account;
 pub mod allocator;
 pub mod buffer;
 pub mod byte_rate;
 pub mod clock;
 pub mod conn;
 pub mod connections;
+pub mod core_dump;
 pub mod deadline;
 pub mod limit;
 pub mod listener;
 pub mod mailbox;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod memory;
 pub mod metrics;
+pub mod privilege;
 pub mod pump;
 pub mod rate;
 pub mod socket;
 pub mod tls;
+pub mod turn;
 pub mod units;
 pub mod worker;

@@ -19,6 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::buffer::{Backlog, with_scratch};
 use crate::socket::Socket;
+use crate::turn::{TURN_BYTES, give_way};
 
 /// One direction of a tunnel.
 #[derive(Debug, Default)]
@@ -120,11 +121,16 @@ impl Pump {
         sink: &mut Socket,
         mut observe: impl FnMut(&mut [u8], Range<usize>) -> Passing,
     ) -> Poll<Result<(), PumpError>> {
+        let turn_ends = self.bytes.saturating_add(TURN_BYTES);
         loop {
             ready!(self.poll_backlog(cx, sink))?;
             match self.flow {
                 Flow::Ended => return Poll::Ready(Ok(())),
                 Flow::Ending => self.flow = Flow::Ended,
+                Flow::Open | Flow::Discarding if self.bytes >= turn_ends => {
+                    give_way(cx);
+                    return Poll::Pending;
+                }
                 Flow::Open | Flow::Discarding => {
                     ready!(self.poll_move(cx, source, sink, &mut observe))?;
                 }

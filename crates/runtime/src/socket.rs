@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::memory::{self, MemoryStream};
 use crate::tls::config::TlsConfig;
 use crate::tls::error::TlsError;
 use crate::tls::{self, Secured, TlsStream};
@@ -29,6 +31,9 @@ pub struct Socket {
 enum Stream {
     Tcp(TcpStream),
     Tls(TlsStream),
+    /// Not in a release.
+    #[cfg(any(test, feature = "fuzzing"))]
+    Memory(MemoryStream),
 }
 
 /// A TLS handshake that came to nothing.
@@ -45,8 +50,17 @@ impl Socket {
         Self { stream: Stream::Tcp(stream) }
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn from_memory(stream: MemoryStream) -> Self {
+        Self { stream: Stream::Memory(stream) }
+    }
+
     /// Connects to `address`, without delay for small writes.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
+        #[cfg(any(test, feature = "fuzzing"))]
+        if let Some(connected) = memory::connect(address) {
+            return connected.map(Self::from_memory);
+        }
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self::from_tcp(stream))
@@ -59,7 +73,7 @@ impl Socket {
                 Ok((stream, secured)) => Ok((Self { stream: Stream::Tls(stream) }, secured)),
                 Err((error, tcp)) => Err(Refused { error, socket: Self::from_tcp(tcp) }),
             },
-            Stream::Tls(_) => Err(Refused {
+            _ => Err(Refused {
                 error: TlsError::Io(io::ErrorKind::Unsupported.into()),
                 socket: self,
             }),
@@ -83,6 +97,8 @@ impl Socket {
                 Poll::Ready(Ok(read.filled().len()))
             }
             Stream::Tls(tls) => tls.poll_read(cx, buffer),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => memory.poll_read(cx, buffer),
         }
     }
 
@@ -91,6 +107,8 @@ impl Socket {
         match &mut self.stream {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Stream::Tls(tls) => tls.poll_write_vectored(cx, &[IoSlice::new(bytes)]),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => memory.poll_write_vectored(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -103,6 +121,8 @@ impl Socket {
         match &mut self.stream {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Stream::Tls(tls) => tls.poll_write_vectored(cx, slices),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => memory.poll_write_vectored(cx, slices),
         }
     }
 
@@ -112,6 +132,8 @@ impl Socket {
         match &mut self.stream {
             Stream::Tcp(tcp) => tcp.try_write(bytes),
             Stream::Tls(tls) => tls.try_write_vectored(&[IoSlice::new(bytes)]),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => memory.try_write(bytes),
         }
     }
 
@@ -120,6 +142,8 @@ impl Socket {
         match &mut self.stream {
             Stream::Tcp(tcp) => tcp.try_write_vectored(slices),
             Stream::Tls(tls) => tls.try_write_vectored(slices),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => memory.try_write_vectored(slices),
         }
     }
 
@@ -128,6 +152,8 @@ impl Socket {
         match &mut self.stream {
             Stream::Tcp(tcp) => tcp.poll_write_ready(cx),
             Stream::Tls(tls) => tls.poll_write_ready(cx),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => memory.poll_write_ready(cx),
         }
     }
 
@@ -136,6 +162,8 @@ impl Socket {
         match &mut self.stream {
             Stream::Tcp(_) => Poll::Ready(Ok(())),
             Stream::Tls(tls) => tls.poll_flush(cx),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -149,6 +177,8 @@ impl Socket {
         match &self.stream {
             Stream::Tcp(_) => 0,
             Stream::Tls(tls) => tls.unsent_bytes(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(_) => 0,
         }
     }
 
@@ -167,6 +197,8 @@ impl Socket {
         match &mut self.stream {
             Stream::Tcp(tcp) => tls::shutdown(tcp),
             Stream::Tls(tls) => tls.shutdown_write(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => memory.shutdown_write(),
         }
     }
 
@@ -176,6 +208,8 @@ impl Socket {
         match &self.stream {
             Stream::Tcp(_) => false,
             Stream::Tls(tls) => tls.is_truncated(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(_) => false,
         }
     }
 
@@ -184,6 +218,8 @@ impl Socket {
         let tcp = match &mut self.stream {
             Stream::Tcp(tcp) => &*tcp,
             Stream::Tls(tls) => tls.silence(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => return memory.reset_on_drop(),
         };
         let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
@@ -192,7 +228,7 @@ impl Socket {
     pub fn into_std(self) -> io::Result<std::net::TcpStream> {
         match self.stream {
             Stream::Tcp(tcp) => tcp.into_std(),
-            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -9,14 +9,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+#[cfg(any(test, feature = "fuzzing"))]
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::allocator::{Giveback, note_burst};
@@ -26,6 +29,8 @@ use crate::deadline::{TICK, Tick};
 use crate::listener::{self, Fresh, Listener};
 use crate::mailbox::{self, Receiver, Sender};
 use crate::metrics::WorkerMetrics;
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::socket::Socket;
 
 /// What a worker does with its connections. Built on the worker's thread, once.
 pub trait Service: 'static {
@@ -55,6 +60,21 @@ pub struct Worker {
 }
 
 impl Worker {
+    fn new(index: usize, loads: Arc<Loads>, metrics: Arc<WorkerMetrics>) -> Self {
+        Self {
+            index,
+            start: Instant::now(),
+            now: Cell::new(0),
+            phase: Cell::new(Phase::Serving),
+            connections: RefCell::default(),
+            ticker: Notify::new(),
+            empty: Notify::new(),
+            giveback: Giveback::default(),
+            loads,
+            metrics,
+        }
+    }
+
     /// Its number, from 0.
     pub fn index(&self) -> usize {
         self.index
@@ -137,6 +157,34 @@ impl Worker {
         while self.connections.borrow().len() > 0 {
             self.empty.notified().await;
         }
+    }
+}
+
+/// A worker without a thread of its own, for bodies that drive one from theirs.
+#[cfg(any(test, feature = "fuzzing"))]
+impl Worker {
+    /// Ticks in the present runtime.
+    pub fn alone() -> Rc<Self> {
+        let worker = Rc::new(Self::new(0, Arc::new(Loads::new(1)), Arc::default()));
+        tokio::task::spawn_local(Rc::clone(&worker).tick());
+        worker
+    }
+
+    /// A connection as its listener would give it to the service.
+    pub fn accept(self: &Rc<Self>, socket: Socket, peer: SocketAddr) -> Conn {
+        self.metrics.accepted.add(1);
+        self.loads.add(self.index);
+        Conn { socket, watch: self.enter(), peer, local: peer }
+    }
+
+    /// Asks every connection to finish.
+    pub fn drain(&self) {
+        self.enter_phase(Phase::Draining);
+    }
+
+    /// Ends every connection.
+    pub fn stop(&self) {
+        self.enter_phase(Phase::Stopping);
     }
 }
 
@@ -292,18 +340,7 @@ impl Start {
             .enable_all()
             .build_local(LocalOptions::default())
             .expect("the system gives a worker its epoll");
-        let worker = Rc::new(Worker {
-            index: self.index,
-            start: Instant::now(),
-            now: Cell::new(0),
-            phase: Cell::new(Phase::Serving),
-            connections: RefCell::default(),
-            ticker: Notify::new(),
-            empty: Notify::new(),
-            giveback: Giveback::default(),
-            loads: self.loads,
-            metrics: self.metrics,
-        });
+        let worker = Rc::new(Worker::new(self.index, self.loads, self.metrics));
         let peers: Rc<[_]> = self.peers.into();
         runtime.block_on(async {
             tokio::task::spawn_local(Rc::clone(&worker).tick());

@@ -6,6 +6,7 @@
 
 pub mod acme;
 pub mod article;
+pub mod attack;
 pub mod backend;
 pub mod browser;
 pub mod certs;
@@ -13,12 +14,15 @@ pub mod child;
 pub mod deadline;
 pub mod haproxy;
 pub mod http;
+pub mod neighbour;
 pub mod node_app;
 pub mod peer;
 pub mod port;
 pub mod python;
+pub mod raw_frame;
 pub mod redis;
 pub mod rig;
+pub mod rss;
 pub mod script;
 pub mod secure;
 pub mod skip;
@@ -27,3 +31,4 @@ pub mod tidewire;
 pub mod tls;
 pub mod token;
 pub mod websocket;
+pub mod witness;

@@ -46,6 +46,11 @@ impl Peer {
         Self { stream, tls: None, unread: Vec::new() }
     }
 
+    /// With what another has read of it already.
+    pub(crate) fn with_unread(stream: TcpStream, unread: Vec<u8>) -> Self {
+        Self { unread, ..Self::new(stream) }
+    }
+
     /// With TLS, for the server of this name or address.
     #[track_caller]
     pub fn connect_tls(address: SocketAddr, client: &TlsClient, name: &str) -> Self {
@@ -86,12 +91,16 @@ impl Peer {
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
-        let sent = match &mut self.tls {
+        if let Err(error) = self.try_send(bytes) {
+            panic!("cannot send {} bytes: {error}", bytes.len());
+        }
+    }
+
+    /// As [`Peer::send`], where the other side may end the connection meanwhile.
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
             None => self.stream.write_all(bytes),
             Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
-        };
-        if let Err(error) = sent {
-            panic!("cannot send {} bytes: {error}", bytes.len());
         }
     }
 

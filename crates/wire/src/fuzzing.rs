@@ -13,6 +13,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 
 use crate::Violation;
+use crate::http::framing::fault::FramingFault;
+use crate::http::framing::{Follower, HeadLimits};
 use crate::http::{forwarded, hop, tokens};
 use crate::ws::cursor::{Cursor, HEAD_BYTES_MAX};
 use crate::ws::frame::{FrameHeader, HEADER_BYTES_MAX};
@@ -25,13 +27,14 @@ use crate::ws::rules::Extensions;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its target.
-pub const TARGETS: [(&str, Body); 6] = [
+pub const TARGETS: [(&str, Body); 7] = [
     ("frame_header", frame_header),
     ("message_decoder", message_decoder),
     ("cursor", cursor),
     ("judge", judge),
     ("handshake", handshake),
     ("header_lists", header_lists),
+    ("request_framing", request_framing),
 ];
 
 /// A header is read the same with more bytes behind it, and written back as it was.
@@ -198,6 +201,39 @@ pub fn header_lists(input: &[u8]) {
     hop::strip_hop_by_hop(&mut headers);
     assert_eq!(headers, once);
 }
+
+/// Requests are followed the same however the stream is cut, and what is said to be good is.
+pub fn request_framing(input: &[u8]) {
+    let [cuts, rest @ ..] = input else {
+        return;
+    };
+    let Some((cuts, stream)) = rest.split_at_checked(usize::from(cuts % 8)) else {
+        return;
+    };
+    let mut whole = Follower::new(HEAD_LIMITS);
+    let followed = whole.follow(stream);
+    let known = |follower: &Follower| (follower.request(), follower.is_beyond());
+    let expected = (known(&whole), followed.fault);
+    assert_eq!(follow(Pieces { stream, cuts: cuts.iter().cycle() }), expected);
+    assert_eq!(follow(stream.chunks(1)), expected);
+    if let Some(fault) = followed.fault {
+        assert!(fault.status().is_client_error() || fault.status().is_server_error());
+        // A request is begun in what is not good any more, and it has the fault.
+        let mut good = Follower::new(HEAD_LIMITS);
+        assert_eq!(good.follow(&stream[..followed.good]).fault, None);
+        assert_eq!(good.request() + 1, whole.request());
+    }
+}
+
+fn follow<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> ((u32, bool), Option<FramingFault>) {
+    let mut follower = Follower::new(HEAD_LIMITS);
+    let faults: Vec<_> = pieces.filter_map(|piece| follower.follow(piece).fault).collect();
+    assert!(faults.len() < 2, "{faults:?}");
+    ((follower.request(), follower.is_beyond()), faults.first().copied())
+}
+
+/// Small ones, so that inputs reach them.
+const HEAD_LIMITS: HeadLimits = HeadLimits { request_line: 40, head: 160, headers: 5, header: 60 };
 
 /// The first byte gives the role, the second how many bytes after it give the pieces' lengths.
 fn split_stream(input: &[u8]) -> Option<(Role, &[u8], &[u8])> {

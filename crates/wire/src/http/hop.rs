@@ -72,8 +72,14 @@ const HOP_BY_HOP: [HeaderName; 11] = [
     header::UPGRADE,
 ];
 
-/// Nominating these would change where the message goes or where it ends.
-const END_TO_END: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
+/// Nominating these would change where the message goes or where it ends, or make a handshake that
+/// was looked at and found good another one for the server.
+const END_TO_END: [HeaderName; 4] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+];
 
 #[cfg(test)]
 mod tests {
@@ -130,10 +136,16 @@ mod tests {
     }
 
     #[test]
-    fn host_and_length_cannot_be_nominated_away() {
-        let kept = [("host", "example.com"), ("content-length", "5")];
+    fn what_a_message_is_nothing_without_cannot_be_nominated_away() {
+        let kept = [
+            ("host", "example.com"),
+            ("content-length", "5"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+        ];
         let mut found = headers(&kept);
-        found.insert(header::CONNECTION, HeaderValue::from_static("host, content-length"));
+        let names = "host, content-length, sec-websocket-key, Sec-WebSocket-Version";
+        found.insert(header::CONNECTION, HeaderValue::from_static(names));
         strip_hop_by_hop(&mut found);
         assert_eq!(found, headers(&kept));
     }

@@ -1,0 +1,62 @@
+//! The fuzz bodies: each takes any bytes and panics where a promise is broken.
+//!
+//! The tests at the foot replay the seeds in `fuzz/seeds/` and a bounded, repeatable run of
+//! mutations of them.
+
+mod http_witness;
+mod parsers;
+mod play;
+mod rig;
+mod script;
+mod stub;
+mod tunnel_witness;
+
+use tokio::runtime::{Builder, LocalOptions};
+
+pub use self::parsers::{origins, paths};
+use self::rig::Rig;
+use self::script::ORDER;
+
+/// Panics if the input breaks its promise.
+pub type Body = fn(&[u8]);
+
+/// Every body, by the name of its target.
+pub const TARGETS: [(&str, Body); 4] =
+    [("edge", edge), ("tunnel", tunnel), ("paths", paths), ("origins", origins)];
+
+/// Whatever clients and servers say, and in which order: every connection ends in its time and is
+/// counted once, nothing is held for it then, servers get requests that no two readers read in two
+/// ways, and clients get answers of that kind, or the frames of a server that has accepted.
+///
+/// The first byte is the setting; the rest is a [`script`].
+pub fn edge(input: &[u8]) {
+    let Some((&setting, script)) = input.split_first() else { return };
+    run(setting, script);
+}
+
+/// As [`edge`], with a tunnel that is open already.
+pub fn tunnel(input: &[u8]) {
+    let Some((&setting, script)) = input.split_first() else { return };
+    let mut whole = [HANDSHAKE, &[ORDER, b'A', ORDER, b'w', ORDER, b'a']].concat();
+    whole.extend_from_slice(script);
+    run(setting, &whole);
+}
+
+fn run(setting: u8, script: &[u8]) {
+    fastrand::seed(0);
+    let capacity = [64 * 1024, 4096, 300, 40][usize::from(setting & 3)];
+    let profile = ["default", "strict", "off", "strict"][usize::from(setting >> 2 & 3)];
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build_local(LocalOptions::default())
+        .expect("there is nothing that it needs of the system");
+    runtime.block_on(async { play::play(Rig::new(capacity, profile), script).await });
+}
+
+const HANDSHAKE: &[u8] = b"\xFFaGET /t HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+#[cfg(test)]
+mod tests;

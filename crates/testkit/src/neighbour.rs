@@ -1,0 +1,185 @@
+//! An honest client beside an attack: it says something every few milliseconds, must hear it back,
+//! and keeps how long that took.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::backend::Backend;
+use crate::deadline::until;
+use crate::script;
+use crate::tidewire::Tidewire;
+use crate::websocket::WebSocket;
+
+/// A client that echoes in a thread of its own. Not one echo may be wrong or missing.
+#[derive(Debug)]
+pub struct Neighbour {
+    shared: Arc<Shared>,
+    echoing: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_over: AtomicBool,
+    taken: Mutex<Vec<Duration>>,
+}
+
+impl Neighbour {
+    /// Echoes over `path`, where what it says comes back behind `prefix`.
+    #[track_caller]
+    pub fn start(address: SocketAddr, path: &str, prefix: &'static str) -> Self {
+        let mut socket = WebSocket::connect(address, path);
+        let shared = Arc::<Shared>::default();
+        let theirs = Arc::clone(&shared);
+        let echoing = thread::spawn(move || {
+            for number in 0.. {
+                let start = Instant::now();
+                socket.send(&number.to_string());
+                assert_eq!(socket.text(), format!("{prefix}{number}"));
+                let taken = start.elapsed();
+                theirs.taken.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+                if theirs.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::sleep(PACE.saturating_sub(taken));
+            }
+        });
+        Self { shared, echoing: Some(echoing) }
+    }
+
+    /// Forgets the echoes so far.
+    pub fn begin(&self) {
+        self.taken().clear();
+    }
+
+    /// The echoes since [`Neighbour::begin`], once they are enough to speak of their slowest.
+    ///
+    /// # Panics
+    /// When an echo was wrong, or does not come.
+    #[track_caller]
+    pub fn end(&self) -> Latencies {
+        until("the neighbour hears its echoes", || {
+            let is_over = self.echoing.as_ref().is_some_and(JoinHandle::is_finished);
+            assert!(!is_over, "the neighbour is disturbed");
+            (self.taken().len() >= ECHOES).then_some(())
+        });
+        let mut taken = std::mem::take(&mut *self.taken());
+        taken.sort_unstable();
+        Latencies(taken)
+    }
+
+    fn taken(&self) -> std::sync::MutexGuard<'_, Vec<Duration>> {
+        self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        let echoed = self.echoing.take().map_or(Ok(()), JoinHandle::join);
+        if !thread::panicking() {
+            echoed.expect("the neighbour is not disturbed");
+        }
+    }
+}
+
+/// How long echoes took, in order.
+#[derive(Debug)]
+pub struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    pub fn p99(&self) -> Duration {
+        self.0[self.0.len() * 99 / 100]
+    }
+}
+
+/// A neighbour, and what tells how busy the machine is with other things: an echo with a thread of
+/// the test, which nobody attacks, and how long the program has waited for a processor.
+#[derive(Debug)]
+pub struct Street {
+    neighbour: Neighbour,
+    elsewhere: Neighbour,
+    program: u32,
+    _server: Backend,
+}
+
+impl Street {
+    /// As [`Neighbour::start`], by way of `node`.
+    #[track_caller]
+    pub fn start(node: &Tidewire, path: &str, prefix: &'static str) -> Self {
+        let server = Backend::start(script::echoes);
+        let elsewhere = Neighbour::start(server.address(), "/", "");
+        let neighbour = Neighbour::start(node.address(), path, prefix);
+        Self { neighbour, elsewhere, program: node.child.id(), _server: server }
+    }
+
+    /// Makes `attack`, during which the neighbour's p99 is to stay within twice of what it was
+    /// before, or of what it is elsewhere meanwhile, on a machine that has nothing else to do.
+    ///
+    /// # Panics
+    /// When it does not, three times.
+    #[track_caller]
+    pub fn is_calm_during<T>(&self, what: &str, mut attack: impl FnMut() -> T) -> T {
+        let mut seen = Vec::new();
+        for _ in 0..ATTEMPTS {
+            self.neighbour.begin();
+            let before = self.neighbour.end().p99();
+            self.neighbour.begin();
+            self.elsewhere.begin();
+            let start = Processor::of(self.program);
+            let result = attack();
+            let (during, elsewhere) = (self.neighbour.end().p99(), self.elsewhere.end().p99());
+            let crowd = Processor::of(self.program).crowd_since(start);
+            println!(
+                "{what}: p99 {before:?} before, {during:?} during, {elsewhere:?} elsewhere, \
+                 {crowd:.1} times slower by others"
+            );
+            let most = FLOOR.max(2 * before).max(2 * elsewhere);
+            if during <= most.mul_f64(crowd) {
+                return result;
+            }
+            seen.push((before, during, elsewhere, crowd));
+        }
+        panic!("{what}: the neighbour's p99 (before, during, elsewhere, crowd) was {seen:?}");
+    }
+}
+
+/// What the threads of a process had of the processors, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Processor {
+    ran: u64,
+    /// Ready to run, while others did.
+    waited: u64,
+}
+
+impl Processor {
+    #[track_caller]
+    fn of(process: u32) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("the child is there");
+        let mut sum = Self { ran: 0, waited: 0 };
+        for task in tasks.flatten() {
+            // A thread may end meanwhile.
+            let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
+            let mut fields = text.split(' ').map(|field| field.parse().unwrap_or(0));
+            sum.ran += fields.next().unwrap_or(0);
+            sum.waited += fields.next().unwrap_or(0);
+        }
+        sum
+    }
+
+    /// How much longer everything took than without others on the machine.
+    fn crowd_since(self, start: Self) -> f64 {
+        let ran = self.ran.saturating_sub(start.ran).max(1) as f64;
+        1.0 + self.waited.saturating_sub(start.waited) as f64 / ran
+    }
+}
+
+const PACE: Duration = Duration::from_millis(3);
+const ECHOES: usize = 100;
+const ATTEMPTS: usize = 3;
+
+/// What nobody notices. Without optimization a turn of 64 KiB of tiny frames takes longer.
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 25 } else { 5 });
