@@ -33,11 +33,16 @@ const GROUPS: [(&str, usize); 9] = [
 /// with codes that do not exist.
 const INFORMATIONAL: [(&str, u16); 3] = [("7.1.6", 1000), ("7.13.1", 1002), ("7.13.2", 1002)];
 
+/// The cases in which a good message comes right before a bad frame. The edge sees the frame before
+/// the hub has answered the message, and closes: early, as the suite says, and with the right code.
+const EARLY: [&str; 10] =
+    ["3.2", "3.3", "3.4", "4.1.3", "4.1.4", "4.1.5", "4.2.3", "4.2.4", "4.2.5", "5.15"];
+
 #[test]
 fn the_hub_passes_every_case() {
     let Some(suite) = Suite::install() else { return };
     let node = Tidewire::run(HUB);
-    suite.check(node.address());
+    suite.check(node.address(), &[]);
 }
 
 #[test]
@@ -45,7 +50,7 @@ fn the_hub_behind_the_edge_passes_every_case() {
     let Some(suite) = Suite::install() else { return };
     let node = Tidewire::run(HUB);
     let edge = Tidewire::run(&edge(&[node.address()], ""));
-    suite.check(edge.address());
+    suite.check(edge.address(), &EARLY);
 }
 
 /// A hub that says everything back as it came, with room for the suite's 16 MiB messages, some of
@@ -89,9 +94,9 @@ impl Suite {
     }
 
     /// Every case of every group is there, and its verdict is OK, or INFORMATIONAL where the suite
-    /// has no other.
+    /// has no other, or NON-STRICT with 1002 where the end may come `early`.
     #[track_caller]
-    fn check(&self, address: SocketAddr) {
+    fn check(&self, address: SocketAddr, early: &[&str]) {
         let verdicts = self.run(address);
         for (group, cases) in GROUPS {
             let prefix = format!("{group}.");
@@ -99,8 +104,7 @@ impl Suite {
             assert_eq!(found, cases, "cases of group {group}");
         }
         assert_eq!(verdicts.len(), GROUPS.iter().map(|(_, cases)| cases).sum::<usize>());
-        let wrong: Vec<_> =
-            verdicts.iter().filter(|(case, verdict)| !passes(case, verdict)).collect();
+        let wrong: Vec<_> = verdicts.iter().filter(|(case, it)| !passes(case, it, early)).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
@@ -142,7 +146,10 @@ impl Verdict {
     }
 }
 
-fn passes(case: &str, verdict: &Verdict) -> bool {
+fn passes(case: &str, verdict: &Verdict, early: &[&str]) -> bool {
+    if early.contains(&case) && verdict.behavior == "NON-STRICT" {
+        return verdict.behavior_close == "OK" && verdict.close_code == Some(1002);
+    }
     let is_all = |word| verdict.behavior == word && verdict.behavior_close == word;
     match INFORMATIONAL.iter().find(|(informational, _)| *informational == case) {
         Some((_, code)) => is_all("INFORMATIONAL") && verdict.close_code == Some((*code).into()),
