@@ -136,14 +136,14 @@ def nginx(bench, backend, certificate=None):
     return started(process, port, pids=[only_child(process.pid)])
 
 
-def tidewire_edge(bench, backend, certificate=None, auth="", users="", rules=""):
+def tidewire_edge(bench, backend, certificate=None, auth="", users="", limits="", rules=""):
     tls = ""
     if certificate:
         files = f'cert = "{certificate.cert}", key = "{certificate.key}"'
         tls = f"tls.certificate = [{{ {files} }}]"
     return tidewire(
         bench, "tidewire-edge.toml", "/", backend=backend, tls=tls, auth=auth, users=users,
-        rules=rules,
+        limits=limits, rules=rules,
     )
 
 
@@ -156,6 +156,11 @@ def refusing(status, rules):
         return server
 
     return start_refusing
+
+
+def with_limits(limits):
+    """Tidewire's edge with this in its `[limits]`."""
+    return lambda bench, backend: tidewire_edge(bench, backend, limits=f"[limits]\n{limits}")
 
 
 def over_tls(start, *client):
@@ -282,5 +287,25 @@ EDGES_LIMITED = {
 EDGES_DENIED = {
     "tidewire": refusing(403, 'deny = "127.0.0.0/8"'),
     "tidewire-accepts": tidewire_edge,
+}
+# Every limit that looks at frames, none of which is reached.
+FRAMES = (
+    'framing = "strict", max_frame = "1MiB", max_message = "4MiB", max_fragments = 1000, '
+    'opcodes = ["text", "binary"], messages = "10000000/s", bytes = "100GiB/s", '
+    'control = "1000000/s", over_rate = "close"'
+)
+ALL_LIMITS = f"""profile = "strict"
+client = {{ {FRAMES} }}
+server = {{ {FRAMES} }}
+lifetime = "1d"
+stall = "1m"
+per_address.connections = 100000
+per_identity.connections = 100000
+total.connections = 100000
+"""
+EDGES_LIMITS = {
+    "tidewire": with_limits(ALL_LIMITS),
+    "tidewire-default": tidewire_edge,
+    "tidewire-off": with_limits('profile = "off"'),
 }
 HUBS = {"tidewire": tidewire_hub, "uws": uws, "express-ws": express_ws}

@@ -21,6 +21,8 @@ impl<'c> Checks<'c> {
         place: Place<'c>,
         config: &Config,
     ) -> Limits {
+        self.frame_limits(&route.limits, place.key("limits"));
+        self.limits_without_websockets(route, place);
         self.quotas_of(&route.limits, Some(&config.limits), place.key("limits"));
         let identity = place.key("limits").key("per_identity");
         let asks_nobody = route.auth.as_ref().is_none_or(|auths| auths.0.is_empty());
@@ -36,7 +38,9 @@ impl<'c> Checks<'c> {
 
     /// The limits of all routes.
     pub(super) fn general_limits(&mut self, config: &Config) {
-        self.quotas_of(&config.limits, None, self.place.key("limits"));
+        let place = self.place.key("limits");
+        self.frame_limits(&config.limits, place);
+        self.quotas_of(&config.limits, None, place);
     }
 
     /// What a listener counts.

@@ -10,6 +10,7 @@ pub mod auth;
 mod backends;
 pub mod belongings;
 mod cross_site;
+mod frame_limits;
 mod https;
 mod hub;
 mod limits;
@@ -54,6 +55,7 @@ use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
 use self::process::ProcessPlan;
 use crate::config::Config;
+use crate::config::admin::MetricsAccess;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
 use crate::config::log::LogConfig;
@@ -101,6 +103,8 @@ pub struct RevocationPlan {
 pub struct AdminPlan {
     pub bind: SocketAddr,
     pub token: Option<Secret>,
+    /// Who may see the metrics.
+    pub metrics: MetricsAccess,
 }
 
 /// Addresses on which clients are accepted alike.

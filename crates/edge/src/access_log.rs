@@ -132,7 +132,15 @@ impl WebSocketRecord {
     }
 
     /// The line of a WebSocket that is over.
-    pub fn log(&self, shard: &EdgeShard, server: Option<&str>, end: End, passed: Passed) {
+    /// `error` is what its end is about, if `end` does not say it all.
+    pub fn log(
+        &self,
+        shard: &EdgeShard,
+        server: Option<&str>,
+        end: End,
+        error: Option<&str>,
+        passed: Passed,
+    ) {
         if !shard.edge.is_logging_requests {
             return;
         }
@@ -150,6 +158,7 @@ impl WebSocketRecord {
             by = end.by.as_str(),
             reason = end.reason.as_str(),
             code = end.code,
+            error,
             phase = Phase::Tunnel.as_str(),
             bytes_in = passed.bytes_in,
             bytes_out = passed.bytes_out,

@@ -360,6 +360,8 @@ impl Session {
         };
         let mut request = self.rebuild(parts, client.grant);
         onward::ask_for_switch(request.headers_mut());
+        let compression = self.shard.edge.routes[route].limits.compression;
+        let offer = &*compression.restrict(offer, request.headers_mut());
         let mut switched = match exchange(&self.shard, backend, request, offer).await {
             Ok(Exchanged::Switched(switched)) => switched,
             Ok(Exchanged::Declined { response, server }) => {
@@ -369,13 +371,8 @@ impl Session {
             Err(fault) => return self.fault(&fault, record),
         };
         let record = record.websocket(route, self.entrance.take());
-        *self.handover.borrow_mut() = Some(Handover::Tunnel {
-            socket: switched.socket,
-            leftover: switched.leftover,
-            lease: switched.lease,
-            live,
-            record,
-        });
+        *self.handover.borrow_mut() =
+            Some(Handover::Tunnel { server: switched.server, live, record });
         name_subprotocol(switched.response.headers_mut(), client.subprotocol);
         switched.response
     }

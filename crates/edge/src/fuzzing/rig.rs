@@ -29,7 +29,7 @@ use crate::cross_site::CrossSite;
 use crate::door::Door;
 use crate::end::{Party, Reason};
 use crate::https_policy::HttpsPolicy;
-use crate::limits::quota::{ArrivalLimitsConfig, Quotas};
+use crate::limits::quota::Quotas;
 use crate::limits::turnstile::Turnstile;
 use crate::limits::{Limits, LimitsConfig};
 use crate::metrics::EdgeMetrics;
@@ -107,6 +107,12 @@ impl Rig {
         self.worker.metrics().connections.value() == 0 && !self.edge.backends.iter().any(is_held)
     }
 
+    /// The ends that there were.
+    pub fn ends(&self) -> impl Iterator<Item = (Party, Reason)> {
+        let all = Party::ALL.iter().flat_map(|&by| Reason::ALL.iter().map(move |&why| (by, why)));
+        all.filter(|&(by, reason)| self.metrics.ends(by, reason).value() > 0)
+    }
+
     /// What holds once it is idle.
     pub fn check_counts(&self) {
         let ends = |reason: Reason| {
@@ -145,14 +151,14 @@ fn edge(profile: &str) -> Edge {
     let door = |name: &str, quotas: &Quotas| {
         Door::new(AddressRules::default(), Turnstile::new(name.to_owned(), quotas))
     };
-    let of_listener = Quotas::of_listener(&ArrivalLimitsConfig::default(), (None, None));
+    let route_doors = routes.iter().map(|route| door(&route.name, &route.limits.quotas)).collect();
     Edge {
         listeners: vec!["public".to_owned()],
         tls: vec![None],
         https: vec![HttpsPolicy::default()],
-        listener_doors: vec![door("public", &of_listener)],
-        route_doors: routes.iter().map(|it| door(&it.name, &it.limits.quotas)).collect(),
+        listener_doors: vec![door("public", &routes[0].limits.quotas)],
         routes,
+        route_doors,
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,
         backends,

@@ -10,6 +10,7 @@
 //! line in `resolve`.
 
 pub mod client;
+pub mod compression;
 pub mod frame;
 pub mod profile;
 pub mod quota;
@@ -18,10 +19,14 @@ pub mod tally;
 pub mod turned;
 pub mod turnstile;
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_runtime::units::Period;
 
-use self::frame::{FrameLimits, FrameLimitsConfig};
+use self::compression::Compression;
+use self::frame::{FrameLimits, FrameLimitsConfig, Sender};
 use self::profile::Profile;
 use self::quota::{Quota, QuotaConfig, Quotas, Whose, max_known, of_profile};
 
@@ -36,6 +41,13 @@ pub struct LimitsConfig {
     pub client: FrameLimitsConfig,
     /// Frames from servers.
     pub server: FrameLimitsConfig,
+    /// Whether clients and servers may agree on compressed messages: `"allow"` or `"refuse"`.
+    pub compression: Option<Compression>,
+    /// How old a WebSocket may become. It is closed with 1001 then, or up to a tenth earlier, so
+    /// that clients who came together do not come back together.
+    pub lifetime: Option<Period>,
+    /// How long a client or server may take nothing of what waits for it.
+    pub stall: Option<Period>,
     /// What one address may have, an IPv6 one with all of its /64.
     pub per_address: QuotaConfig,
     /// What one identity may have, by its subject.
@@ -54,6 +66,11 @@ pub struct LimitsConfig {
 pub struct Limits {
     pub client: FrameLimits,
     pub server: FrameLimits,
+    pub compression: Compression,
+    /// `None` is for ever.
+    pub lifetime: Option<Duration>,
+    /// `None` is for ever.
+    pub stall: Option<Duration>,
     pub quotas: Quotas,
 }
 
@@ -65,8 +82,14 @@ impl Limits {
             Quota::resolve(own, general, &of_profile(profile, whose))
         };
         Self {
-            client: FrameLimits::resolve(&own.client, &general.client, profile),
-            server: FrameLimits::resolve(&own.server, &general.server, profile),
+            client: FrameLimits::resolve(&own.client, &general.client, profile, Sender::Client),
+            server: FrameLimits::resolve(&own.server, &general.server, profile, Sender::Server),
+            compression: own.compression.or(general.compression).unwrap_or(match profile {
+                Profile::Default | Profile::Off => Compression::Allow,
+                Profile::Strict => Compression::Refuse,
+            }),
+            lifetime: period(own.lifetime, general.lifetime, profile.lifetime()),
+            stall: period(own.stall, general.stall, profile.stall()),
             quotas: Quotas {
                 per_address: quota(&own.per_address, &general.per_address, Whose::Address),
                 per_identity: quota(&own.per_identity, &general.per_identity, Whose::Identity),
@@ -75,4 +98,8 @@ impl Limits {
             },
         }
     }
+}
+
+fn period(own: Option<Period>, general: Option<Period>, usual: Period) -> Option<Duration> {
+    Some(own.or(general).unwrap_or(usual).0).filter(|period| !period.is_zero())
 }
