@@ -39,10 +39,12 @@ impl Guarded {
         match &plan.account {
             Some(account) if now.is_root() && !account.is_root() => drop_root(account)?,
             Some(account) if *account != now && !now.is_root() => {
-                let (user, wanted) = (now.user, &account.user);
+                let Account { user, group } = account;
                 bail!(
-                    "the process runs as `{user}` and cannot become `{wanted}`: start it as root, \
-                     or take `user` and `group` out of `[process]`"
+                    "the process runs as user `{}` of group `{}` and cannot become `{user}` of \
+                     `{group}`: start it as root, or take `user` and `group` out of `[process]`",
+                    now.user,
+                    now.group,
                 );
             }
             Some(_) => {}

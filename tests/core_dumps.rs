@@ -1,7 +1,7 @@
 //! A crash leaves no image of the memory, which has keys and tokens in it.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -52,19 +52,33 @@ fn a_process_of_the_same_user_cannot_look_at_the_memory() {
     if fs::metadata("/proc/self").is_ok_and(|it| it.uid() != 0) || !has("setpriv") {
         return skip("only root can become another user");
     }
-    let reads = |process: &str, file: &str| {
-        let directory = tempfile::tempdir().unwrap();
-        let node = run(directory.path(), process);
-        let mut reader = Command::new("setpriv");
-        reader.args(["--reuid", "daemon", "--regid", "daemon", "--clear-groups", "cat"]);
-        reader.arg(format!("/proc/{}/{file}", node.child.id()));
-        reader.output().unwrap().status.success()
+    let as_daemon = || {
+        let mut by = Command::new("setpriv");
+        by.args(["--reuid", "daemon", "--regid", "daemon", "--clear-groups"]);
+        by
     };
-    for file in ["maps", "environ", "smaps_rollup"] {
-        assert!(!reads("user = 'daemon'", file), "{file}");
-        assert!(reads("user = 'daemon'\ncore_dumps = true", file), "{file}");
+    let reads = |node: &Tidewire, file: &str| {
+        let path = format!("/proc/{}/{file}", node.child.id());
+        as_daemon().args(["cat", &path]).output().unwrap().status.success()
+    };
+    // One that has dropped root, and one that never was root, which the kernel does not guard by
+    // itself.
+    for allows in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let dropped = run(directory.path(), &format!("user = 'daemon'\ncore_dumps = {allows}"));
+        let mut by = as_daemon();
+        by.arg(command().get_program());
+        let config = config(&format!("core_dumps = {allows}"));
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(directory.path(), mode).unwrap();
+        let never_root = Tidewire::run_in(by, directory, &config);
+        for node in [&dropped, &never_root] {
+            for file in ["maps", "environ", "smaps_rollup"] {
+                assert_eq!(reads(node, file), allows, "{file}");
+            }
+            assert!(reads(node, "status"));
+        }
     }
-    assert!(reads("user = 'daemon'", "status"));
 }
 
 /// A node in a directory of its own, in which dumps would be, without a limit on them.
@@ -72,12 +86,13 @@ fn run(directory: &Path, process: &str) -> Tidewire {
     let mut shell = Command::new("sh");
     shell.args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\""]);
     shell.arg(command().get_program()).current_dir(directory);
-    Tidewire::run_by(
-        shell,
-        &format!(
-            "workers = 1\n[[listen]]\nname = 'public'\nbind = '127.0.0.1:0'\n\
-             [[route]]\nrespond = {{ status = 204 }}\n[process]\n{process}\n"
-        ),
+    Tidewire::run_by(shell, &config(process))
+}
+
+fn config(process: &str) -> String {
+    format!(
+        "workers = 1\n[[listen]]\nname = 'public'\nbind = '127.0.0.1:0'\n\
+         [[route]]\nrespond = {{ status = 204 }}\n[process]\n{process}\n"
     )
 }
 

@@ -287,14 +287,15 @@ FRAMES = (
     'opcodes = ["text", "binary"], messages = "10000000/s", bytes = "100GiB/s", '
     'control = "1000000/s", over_rate = "close"'
 )
+MANY = 'connections = 100000, handshakes = 100000, rate = "1000000/s", requests = "1000000/s"'
 ALL_LIMITS = f"""profile = "strict"
 client = {{ {FRAMES} }}
 server = {{ {FRAMES} }}
 lifetime = "1d"
 stall = "1m"
-per_address.connections = 100000
-per_identity.connections = 100000
-total.connections = 100000
+per_address = {{ {MANY} }}
+per_identity = {{ {MANY} }}
+total = {{ {MANY} }}
 """
 EDGES_LIMITS = {
     "tidewire": with_limits(ALL_LIMITS),

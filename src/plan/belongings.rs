@@ -46,6 +46,12 @@ impl Belonging {
             of_auth(auth, &mut add);
         }
         for route in &config.route {
+            let lists = [("allow_file", &route.allow_file), ("deny_file", &route.deny_file)];
+            for (name, file) in lists {
+                if let Some(file) = file {
+                    add(format!("`{name}` of a `[[route]]`"), file, Need::ReadAgain);
+                }
+            }
             let files = route.static_files.as_ref().and_then(|files| files.dir.as_ref());
             if let Some(dir) = files {
                 add("`static.dir` of a `[[route]]`".to_owned(), dir, Need::Read);
@@ -68,8 +74,14 @@ impl Belonging {
 }
 
 fn of_listener(listener: &ListenConfig, add: &mut impl FnMut(String, &Path, Need)) {
-    let Some(tls) = &listener.tls else { return };
     let key = |key: &str| format!("`{key}` of listener `{}`", listener.name);
+    let lists = [("allow_file", &listener.allow_file), ("deny_file", &listener.deny_file)];
+    for (name, file) in lists {
+        if let Some(file) = file {
+            add(key(name), file, Need::ReadAgain);
+        }
+    }
+    let Some(tls) = &listener.tls else { return };
     for certificate in &tls.certificate {
         add(key("tls.certificate.cert"), &certificate.cert, Need::ReadAgain);
         add(key("tls.certificate.key"), &certificate.key, Need::ReadAgain);
