@@ -5,6 +5,7 @@
 mod exposition;
 mod guard;
 mod hub;
+mod limits;
 mod probes;
 pub mod revocations;
 mod tls;

@@ -40,6 +40,8 @@ impl<'c> Checks<'c> {
             bind: it.bind.0.iter().map(|address| address.0).collect(),
             https: self.https(it, tables.index(index)),
             tls: self.tls(it, tables.index(index)),
+            addresses: self.addresses(&it.into(), tables.index(index)),
+            quotas: self.listener_quotas(it, tables.index(index), config),
         };
         config.listen.iter().enumerate().map(plan).collect()
     }

@@ -5,6 +5,7 @@
 
 mod access;
 pub mod acme;
+mod addresses;
 pub mod auth;
 mod backends;
 pub mod belongings;
@@ -33,11 +34,13 @@ use std::thread;
 use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
+use tidewire_edge::address_rules::AddressRules;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::limits::Limits;
+use tidewire_edge::limits::quota::Quotas;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
@@ -111,6 +114,8 @@ pub struct ListenerPlan {
     pub bind: Vec<SocketAddr>,
     pub https: HttpsPolicy,
     pub tls: Option<Arc<Tls>>,
+    pub addresses: AddressRules,
+    pub quotas: Quotas,
 }
 
 /// Which requests go where.
@@ -123,6 +128,7 @@ pub struct RoutePlan {
     pub access: Option<Access>,
     pub target: TargetPlan,
     pub cross_site: CrossSite,
+    pub addresses: AddressRules,
     pub limits: Limits,
 }
 
@@ -239,6 +245,7 @@ struct Checks<'c> {
 impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
+        self.general_limits(&config);
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
         self.backends(&config);

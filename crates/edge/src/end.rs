@@ -90,6 +90,10 @@ reasons! {
     IdleTimeout = "idle_timeout",
     /// It did not answer a ping.
     PingTimeout = "ping_timeout",
+    /// There were too many connections, or they came too fast: it was not let in.
+    Limited = "limited",
+    /// Its address is not for here: it was not let in.
+    Denied = "denied",
     /// The process drains.
     Drain = "drain",
     /// The WebSocket was as old as one may become (`lifetime`).

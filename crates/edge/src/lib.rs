@@ -12,6 +12,7 @@
 //! HTTP needed is dropped. Everything of one client happens on one thread, in one task.
 
 pub mod access_log;
+pub mod address_rules;
 pub mod answer;
 pub mod auth;
 pub mod backend;
@@ -21,6 +22,7 @@ mod closing;
 pub mod cors;
 pub mod cross_site;
 pub mod dial;
+pub mod door;
 pub mod end;
 pub mod endpoint;
 pub mod exchange;
@@ -41,6 +43,8 @@ mod inspector;
 pub mod limits;
 mod linger;
 pub mod metrics;
+pub mod network;
+pub mod network_set;
 pub mod onward;
 pub mod origin;
 pub mod origin_pattern;

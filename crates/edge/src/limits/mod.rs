@@ -9,10 +9,15 @@
 //! nothing, that of the profile. To add one: an optional field, its value in each profile, and its
 //! line in `resolve`.
 
+pub mod client;
 pub mod compression;
 pub mod frame;
 pub mod profile;
 pub mod quota;
+pub mod table;
+pub mod tally;
+pub mod turned;
+pub mod turnstile;
 
 use std::time::Duration;
 
@@ -23,7 +28,7 @@ use tidewire_runtime::units::Period;
 use self::compression::Compression;
 use self::frame::{FrameLimits, FrameLimitsConfig, Sender};
 use self::profile::Profile;
-use self::quota::{Quota, QuotaConfig};
+use self::quota::{Quota, QuotaConfig, Quotas, Whose, max_known, of_profile};
 
 /// What a key does not say is as the profile has it; 0 is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +54,11 @@ pub struct LimitsConfig {
     pub per_identity: QuotaConfig,
     /// What all clients together may have.
     pub total: QuotaConfig,
+    /// How many addresses, and how many identities, a route or listener remembers: those that have
+    /// something open, and those who have come so often that it counts. Above it, whoever has the
+    /// least to remember is forgotten; when all have something open, newcomers are not counted by
+    /// themselves, but in `total` only. 100000 when it is not set.
+    pub max_known: Option<u32>,
 }
 
 /// The limits of a route.
@@ -61,15 +71,16 @@ pub struct Limits {
     pub lifetime: Option<Duration>,
     /// `None` is for ever.
     pub stall: Option<Duration>,
-    pub per_address: Quota,
-    pub per_identity: Quota,
-    pub total: Quota,
+    pub quotas: Quotas,
 }
 
 impl Limits {
     /// What holds: `own` before `general` before the profile.
     pub fn resolve(own: &LimitsConfig, general: &LimitsConfig) -> Self {
         let profile = own.profile.or(general.profile).unwrap_or_default();
+        let quota = |own: &QuotaConfig, general: &QuotaConfig, whose| {
+            Quota::resolve(own, general, &of_profile(profile, whose))
+        };
         Self {
             client: FrameLimits::resolve(&own.client, &general.client, profile, Sender::Client),
             server: FrameLimits::resolve(&own.server, &general.server, profile, Sender::Server),
@@ -79,9 +90,12 @@ impl Limits {
             }),
             lifetime: period(own.lifetime, general.lifetime, profile.lifetime()),
             stall: period(own.stall, general.stall, profile.stall()),
-            per_address: Quota::resolve(&own.per_address, &general.per_address),
-            per_identity: Quota::resolve(&own.per_identity, &general.per_identity),
-            total: Quota::resolve(&own.total, &general.total),
+            quotas: Quotas {
+                per_address: quota(&own.per_address, &general.per_address, Whose::Address),
+                per_identity: quota(&own.per_identity, &general.per_identity, Whose::Identity),
+                total: quota(&own.total, &general.total, Whose::Total),
+                max_known: max_known(own.max_known.or(general.max_known)),
+            },
         }
     }
 }
