@@ -80,6 +80,8 @@ fn requests(poison: &str) -> Vec<Vec<u8>> {
     };
     vec![
         text("GET", &format!("/{said}"), ""),
+        // Without its spaces, which end a target.
+        text("GET", &format!("/{}", said.replace(' ', "_")), ""),
         text("GET", &format!("/{encoded}"), ""),
         text("GET", &format!("/x?{said}"), ""),
         text(&said, "/", ""),

@@ -115,7 +115,8 @@ fn a_handshake_that_is_none_opens_no_way_past_the_routes() {
         connection("upgrade in quotes", "Connection: \"upgrade\"\r\n", &[200, 400], Plain),
         connection("a Proxy-Connection", "Proxy-Connection: Upgrade\r\n", &[200], Plain),
         first("a POST", "POST /ws HTTP/1.1\r\n", &[400, 405], Nothing),
-        first("a HEAD", "HEAD /ws HTTP/1.1\r\n", &[400, 405], Nothing),
+        // The answer to a HEAD says a length and has no body: it may not count as whole.
+        first("a HEAD", "HEAD /ws HTTP/1.1\r\n", &[0, 400, 405], Nothing),
         first("an OPTIONS", "OPTIONS /ws HTTP/1.1\r\n", &[400, 405], Nothing),
         first("a CONNECT", "CONNECT a.test:80 HTTP/1.1\r\n", &[400, 405, 501], Nothing),
         first("a get", "get /ws HTTP/1.1\r\n", &[400, 405, 501], Nothing),

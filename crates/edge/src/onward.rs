@@ -34,6 +34,11 @@ pub fn rebuild(
     {
         headers.insert(header::HOST, host);
     }
+    // `0010` is ten, and eight to who reads octal.
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    if let Some::<u64>(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     introduce(&mut headers, peer, scheme);
     // Of HTTP/1.0 it is not asked. To a server it is empty, then (RFC 9110, section 7.2): this is
     // HTTP/1.1, where one that is missing is an error.
@@ -157,6 +162,7 @@ mod tests {
                 ("x-forwarded-for", "6.6.6.6"),
                 ("x_forwarded_for", "6.6.6.6"),
                 ("x-forwarded-ssl", "on"),
+                ("content-length", "0010"),
                 ("x-original-url", "/admin"),
                 ("forwarded", "for=6.6.6.6"),
                 ("te", "trailers, gzip"),
@@ -164,6 +170,7 @@ mod tests {
             ],
             "/x",
             &[
+                ("content-length", "10"),
                 ("cookie", "a=b"),
                 ("forwarded", "for=192.0.2.1;host=a.test;proto=http"),
                 ("host", "a.test"),
