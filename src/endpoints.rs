@@ -7,18 +7,22 @@ use http::StatusCode;
 use tidewire_auth::identity::Identity;
 use tidewire_edge::end::{End, Party, Reason};
 use tidewire_edge::endpoint::{self, AdmitFuture, Arrival, Ended, Endpoint, Passed, Refused};
+use tidewire_edge::limits::Limits;
+use tidewire_edge::limits::frame::OverRate;
 use tidewire_hub::admission::{Admission, Refusal};
+use tidewire_hub::allowance::{self, ClientLimits};
 use tidewire_hub::close::{ClientEnd, Close};
 use tidewire_hub::pass::{Applicant, Renew};
-use tidewire_hub::route::TopicRoute;
+use tidewire_hub::route::HubRoute;
 use tidewire_hub::shard::Shard;
 use tidewire_runtime::conn::Upgraded;
+use tidewire_wire::Violation;
 use tidewire_wire::ws::close::CloseCode;
 
 /// A hub route on one worker.
 pub struct HubEndpoint {
     pub shard: Rc<Shard>,
-    pub route: Arc<TopicRoute>,
+    pub route: Arc<HubRoute>,
 }
 
 impl Endpoint for HubEndpoint {
@@ -32,7 +36,7 @@ impl HubEndpoint {
         let captures = arrival.captures;
         let capture =
             |name: &str| Some(captures.iter().find(|(known, _)| known == name)?.1.as_str());
-        let topic = self.route.topic(capture).map_err(|error| Refused {
+        let topic = self.route.config.topic(capture).map_err(|error| Refused {
             status: StatusCode::BAD_REQUEST,
             detail: error.to_string(),
         })?;
@@ -50,6 +54,22 @@ impl HubEndpoint {
                 detail: refusal.to_string(),
             }),
         }
+    }
+}
+
+/// The limits of a route, as far as they are about what the hub's clients send.
+pub fn client_limits(limits: &Limits) -> ClientLimits {
+    let client = &limits.client;
+    ClientLimits {
+        rules: client.rules,
+        messages: client.messages,
+        bytes: client.bytes,
+        control: client.control,
+        over_rate: match client.over_rate {
+            OverRate::Slow => allowance::OverRate::Slow,
+            OverRate::Close => allowance::OverRate::Close,
+        },
+        lifetime: limits.lifetime,
     }
 }
 
@@ -84,10 +104,13 @@ fn reason(end: &ClientEnd) -> End {
         Close::Violation(violation) if violation.close_code() == CloseCode::TOO_BIG => {
             (Party::Client, Reason::TooBig)
         }
+        Close::Violation(Violation::OpcodeRefused(_)) => (Party::Client, Reason::Opcode),
+        Close::Violation(Violation::TooFast(_)) => (Party::Client, Reason::Rate),
         Close::Violation(_) => (Party::Client, Reason::BadFrame),
         Close::Slow => (Party::Client, Reason::Slow),
         Close::Silent => (Party::Client, Reason::PingTimeout),
         Close::Idle => (Party::Client, Reason::IdleTimeout),
+        Close::Aged => (Party::Edge, Reason::Lifetime),
         Close::Expired => (Party::Edge, Reason::Expired),
         Close::Revoked => (Party::Edge, Reason::Revoked),
         Close::BrokerAway => (Party::Edge, Reason::BrokerAway),

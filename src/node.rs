@@ -25,7 +25,7 @@ use tidewire_edge::tls::{self, Tls};
 use tidewire_hub::broker::BrokerState;
 use tidewire_hub::broker::memory::MemoryBroker;
 use tidewire_hub::hub::Hub;
-use tidewire_hub::route::TopicRoute;
+use tidewire_hub::route::HubRoute;
 use tidewire_runtime::listener::Listener;
 use tidewire_runtime::metrics::WorkerMetrics;
 use tidewire_runtime::worker::{BuildService, Drainer, Service, Worker, Workers};
@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 
 use crate::acme::Acme;
 use crate::acme::metrics::AcmeMetrics;
-use crate::endpoints::HubEndpoint;
+use crate::endpoints::{HubEndpoint, client_limits};
 use crate::page;
 use crate::plan::auth::{AuthCheck, AuthPlan};
 use crate::plan::{Plan, RoutePlan, TargetPlan};
@@ -202,7 +202,7 @@ pub fn bind(plan: &Plan) -> anyhow::Result<Vec<Listener>> {
 
 /// Turns a plan into the edge that serves it, and the topics of its hub routes, to which the edge's
 /// endpoints refer by index.
-fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
+fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
     let backends: Vec<_> = plan
         .backends
         .iter()
@@ -260,12 +260,13 @@ fn assemble_authority(auth: AuthPlan, backends: &[Arc<Backend>]) -> Authority {
 fn assemble_route(
     route: RoutePlan,
     backends: &[Arc<Backend>],
-    topics: &mut Vec<Arc<TopicRoute>>,
+    topics: &mut Vec<Arc<HubRoute>>,
 ) -> Route {
     let target = match route.target {
         TargetPlan::Backend(index) => Target::Backend(Arc::clone(&backends[index])),
-        TargetPlan::Hub(topic) => {
-            topics.push(Arc::new(topic));
+        TargetPlan::Hub(config) => {
+            let limits = client_limits(&route.limits);
+            topics.push(Arc::new(HubRoute { config, limits }));
             Target::Endpoint(topics.len() - 1)
         }
         TargetPlan::Dir(dir) => Target::Static(StaticFiles::dir(&dir, &route.matcher.path)),
@@ -287,14 +288,14 @@ fn assemble_route(
 struct Build {
     edge: Arc<Edge>,
     hub: Option<Arc<Hub>>,
-    topics: Vec<Arc<TopicRoute>>,
+    topics: Vec<Arc<HubRoute>>,
     metrics: Vec<Arc<EdgeMetrics>>,
 }
 
 impl Build {
     fn service(&self, worker: &Rc<Worker>) -> Rc<dyn Service> {
         let shard = self.hub.as_ref().map(|hub| hub.shard(worker));
-        let endpoint = |route: &Arc<TopicRoute>| {
+        let endpoint = |route: &Arc<HubRoute>| {
             let shard = shard.clone().expect("a plan with a hub route has a hub");
             Rc::new(HubEndpoint { shard, route: Arc::clone(route) }) as Rc<dyn Endpoint>
         };

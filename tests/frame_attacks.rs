@@ -385,3 +385,88 @@ fn all_of_servers() -> Vec<Offence> {
     offences.extend(closes());
     offences
 }
+
+// Tunnels as they are.
+
+/// What a tunnel judges, which is the heads of frames: text and reasons are the receiver's.
+fn judged(offences: Vec<Offence>) -> impl Iterator<Item = Offence> {
+    offences.into_iter().filter(|it| it.code == 1002)
+}
+
+#[test]
+fn a_tunnel_tells_a_client_what_is_no_frame_and_its_server_that_it_is_gone() {
+    let _alone = alone();
+    let (heard, hears) = channel();
+    let server = Backend::start(move |request, peer| match request.target.as_str() {
+        "/neighbour" => script::echoes(request, peer),
+        _ => {
+            let mut socket = script::accepts(request, peer);
+            loop {
+                match socket.next() {
+                    Got::Close(code, _) => break heard.send(code).expect("the test listens"),
+                    Got::End => break heard.send(None).expect("the test listens"),
+                    _ => {}
+                }
+            }
+            peer.close();
+        }
+    });
+    let mut edge = Tidewire::run(&format!("workers = 1\n{}", edge(&[server.address()], "")));
+    let street = Street::start(&edge, "/neighbour", "");
+    let rss = RssWatch::start(&edge.child);
+    street.is_calm_during("what is no frame, through a tunnel", || {
+        for offence in judged(all_of_clients()) {
+            let mut socket = WebSocket::connect(edge.address(), "/attacker");
+            let client = format!("client={} ", socket.peer.local_address());
+            socket.peer.send(offence.bytes(Side::Client));
+            let what = offence.what;
+            let Got::Close(code, reason) = socket.next() else { panic!("{what}: no Close") };
+            assert_eq!(code, Some(offence.code), "{what}: {reason}");
+            assert!(reason.contains(offence.says), "{what}: {reason}");
+            let told = hears.recv_timeout(Duration::from_secs(10)).expect("the server is told");
+            assert_eq!(told, Some(1001), "{what}");
+            drop(socket);
+            let parts =
+                ["websocket", &client, "by=\"client\"", "reason=\"bad_frame\"", "code=1002"];
+            edge.log_line(&parts);
+        }
+    });
+    assert!(rss.growth() < 4 << 20, "{} bytes more", rss.growth());
+}
+
+#[test]
+fn a_tunnel_tells_a_server_what_is_no_frame_and_its_client_that_it_is_gone() {
+    let (heard, hears) = channel();
+    let mut rig = Rig::new(move |request, peer| {
+        let index: usize = request.target[1..].parse().expect("a number");
+        let mut socket = script::accepts(request, peer);
+        socket.peer.send(judged(all_of_servers()).nth(index).expect("as many").bytes(Side::Server));
+        let _ = heard.send(socket.next());
+        peer.close();
+    });
+    for (index, offence) in judged(all_of_servers()).enumerate() {
+        let what = offence.what;
+        let mut socket = WebSocket::connect(rig.edge.address(), &format!("/{index}"));
+        let client = format!("client={} ", socket.peer.local_address());
+        assert_eq!(close_of(&mut socket), Some(1001), "{what}");
+        let told = hears.recv_timeout(Duration::from_secs(10)).expect("the server is told");
+        let Got::Close(code, reason) = told else { panic!("{what}: {told:?}") };
+        assert_eq!(code, Some(offence.code), "{what}: {reason}");
+        assert!(reason.contains(offence.says), "{what}: {reason}");
+        drop(socket);
+        let parts = ["websocket", &client, "by=\"server\"", "reason=\"bad_frame\"", "code=1002"];
+        rig.edge.log_line(&parts);
+    }
+}
+
+/// The code of the next Close, whatever comes before it.
+#[track_caller]
+fn close_of(socket: &mut WebSocket) -> Option<u16> {
+    loop {
+        match socket.next() {
+            Got::Close(code, _) => return code,
+            Got::End => panic!("the end without a Close"),
+            _ => {}
+        }
+    }
+}

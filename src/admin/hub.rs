@@ -43,6 +43,11 @@ impl Exposition {
             self.per_shard(|it| it.slow_closes.value()),
         )?;
         out.counter(
+            "hub_rate_pauses",
+            "Clients not read from for a moment, as they had sent faster than they may",
+            self.per_shard(|it| it.rate_pauses.value()),
+        )?;
+        out.counter(
             "hub_degraded_admissions",
             "Clients admitted before the broker had confirmed their topic",
             self.per_shard(|it| it.degraded_admissions.value()),

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tidewire_runtime::socket::Socket;
 
+use crate::allowance::Slot;
 use crate::close::Traffic;
 use crate::metrics::HubMetrics;
 use crate::notice::Standing;
@@ -21,7 +22,7 @@ use crate::outbox::Outbox;
 use crate::pass::Pass;
 use crate::protocol::Protocol;
 use crate::publication::ClientId;
-use crate::route::TopicRoute;
+use crate::route::HubRoute;
 use crate::subscribers::Subscribers;
 
 /// A client of a shard, shared by its own task and the deliveries.
@@ -29,7 +30,7 @@ use crate::subscribers::Subscribers;
 pub(crate) struct Client {
     pub(crate) id: ClientId,
     pub(crate) protocol: Protocol,
-    pub(crate) route: Arc<TopicRoute>,
+    pub(crate) route: Arc<HubRoute>,
     pub(crate) subscribers: Rc<Subscribers>,
     /// Its index among the subscribers of its protocol; `None` once it has left them.
     pub(crate) place: Cell<Option<u32>>,
@@ -37,6 +38,8 @@ pub(crate) struct Client {
     /// Who it is and what it may do, when the route asks for that.
     pub(crate) pass: Option<Box<Pass>>,
     pub(crate) traffic: Cell<Traffic>,
+    /// What it has used of its route's limits.
+    pub(crate) allowance: Slot,
     wish: Cell<Option<Wish>>,
     io: RefCell<Io>,
     /// The client's task, once it has started.
@@ -69,7 +72,7 @@ impl Client {
     pub(crate) fn new(
         id: ClientId,
         protocol: Protocol,
-        route: Arc<TopicRoute>,
+        route: Arc<HubRoute>,
         subscribers: Rc<Subscribers>,
         pass: Option<Box<Pass>>,
     ) -> Self {
@@ -82,6 +85,7 @@ impl Client {
             standing: Cell::default(),
             pass,
             traffic: Cell::default(),
+            allowance: Slot::default(),
             wish: Cell::new(None),
             io: RefCell::new(Io { socket: None, outbox: Outbox::default() }),
             waker: RefCell::new(None),
@@ -120,7 +124,7 @@ impl Client {
         if !io.is_backed_up() {
             return;
         }
-        if io.waiting_bytes() > meter.queue_bytes_max {
+        if io.cost() > meter.queue_bytes_max {
             return self.wish_for(Wish::Slow);
         }
         drop(io);
@@ -235,6 +239,11 @@ impl Io {
 
     fn waiting_bytes(&self) -> usize {
         self.outbox.bytes() + self.socket.as_ref().map_or(0, Socket::unsent_bytes)
+    }
+
+    /// The memory that all this takes.
+    fn cost(&self) -> usize {
+        self.outbox.cost() + self.socket.as_ref().map_or(0, Socket::unsent_bytes)
     }
 
     /// Writes what the socket takes of `chunks` now, and returns how many bytes that is.

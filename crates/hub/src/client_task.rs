@@ -26,9 +26,11 @@ use tidewire_runtime::turn::give_way;
 use tidewire_wire::ws::close::{CloseCode, encode_close};
 use tidewire_wire::ws::frame::{Opcode, encode_frame};
 use tidewire_wire::ws::message::{Decoder, Event, Payload, Role};
+use tidewire_wire::{Traffic, Violation};
 use tracing::error;
 
 use crate::admission::{Done, Membership};
+use crate::allowance::{Allowance, OverRate};
 use crate::broker::Room;
 use crate::client::{Meter, Wish};
 use crate::close::{ClientEnd, Close};
@@ -78,7 +80,11 @@ impl ClientTask {
         let first_look = liveness.first_look(&shared.deadlines, fastrand::f32());
         membership.client.attach(conn.socket);
         count_bytes_in(&membership, leftover.len());
-        let decoder = Decoder::new(Role::Server, shared.limits);
+        let limits = &membership.client.route.limits;
+        if let Some(aging) = Allowance::aging(limits, conn.watch.now(), fastrand::f32()) {
+            membership.client.allowance.put(aging);
+        }
+        let decoder = Decoder::new(Role::Server, limits.sizes(&shared.limits));
         let mut backlog = Backlog::default();
         backlog.fill_shared(leftover);
         let mut task = Self {
@@ -178,6 +184,8 @@ impl ClientTask {
             }
             Some(Due::Expired) => return self.close(Close::Expired),
         };
+        let now = self.watch.now();
+        let at = at.min(client.allowance.ask(|it| it.due(now)).unwrap_or(NEVER));
         match at {
             NEVER => self.watch.expire_never(),
             at => self.watch.expire_at(at),
@@ -188,6 +196,15 @@ impl ClientTask {
     fn look(&mut self) {
         let now = self.watch.now();
         let deadlines = self.membership.shard.shared.deadlines;
+        let allowance = &self.membership.client.allowance;
+        if allowance.ask(|it| it.is_too_old(now)) == Some(true) {
+            return self.close(Close::Aged);
+        }
+        // It may have said something that was not read.
+        if allowance.ask(|it| it.is_unheard()) == Some(true) {
+            self.liveness.note_heard(now);
+        }
+        allowance.tidy(now);
         match self.liveness.check(now, &deadlines) {
             Verdict::Wait(until) => self.arm(until),
             Verdict::Ping(until) => {
@@ -211,6 +228,9 @@ impl ClientTask {
             return Poll::Pending;
         }
         self.pause = None;
+        if self.is_paused() {
+            return Poll::Pending;
+        }
         loop {
             let read = with_scratch(|scratch| {
                 let length = match ready!(self.poll_bytes(cx, scratch)) {
@@ -224,7 +244,7 @@ impl ClientTask {
                 Ok(length) => length,
                 Err(close) => return Poll::Ready(close),
             };
-            if self.pause.is_some() {
+            if self.pause.is_some() || self.is_paused() {
                 return Poll::Pending;
             }
             // One that sends without end must not keep the others waiting.
@@ -252,6 +272,7 @@ impl ClientTask {
             Ok(0) => Err(self.end(Close::Gone)),
             Ok(length) => {
                 count_bytes_in(&self.membership, length);
+                self.pay_for_read(length);
                 Ok(length)
             }
             Err(error) => Err(self.end(Close::Broken(error.kind()))),
@@ -260,43 +281,136 @@ impl ClientTask {
 
     /// Takes in what was read.
     fn digest(&mut self, mut input: &mut [u8], cx: &Context<'_>) {
+        let mut was_asked = self.liveness.is_asked();
         self.liveness.note_heard(self.watch.now());
         let mut pongs = BytesMut::new();
         let mut room = Room::Ample;
-        while room == Room::Ample {
-            match self.decoder.next(&mut input) {
+        let mut is_too_fast = self.must_wait();
+        while room == Room::Ample && !is_too_fast && !self.is_refused() {
+            let event = match self.decoder.next(&mut input) {
                 Ok(None) => break,
-                Ok(Some(Event::Text(text))) if self.is_for_hub(&text) => self.renew(&text),
-                Ok(Some(Event::Text(text))) => room = self.publish(Kind::Text, text),
-                Ok(Some(Event::Binary(bytes))) => room = self.publish(Kind::Binary, bytes),
-                Ok(Some(Event::Ping(payload))) => self.on_ping(&payload, &mut pongs),
-                Ok(Some(Event::Pong(_))) => {}
-                Ok(Some(Event::Close { code, .. })) => {
+                Ok(Some(event)) => event,
+                Err(violation) => return self.refuse_behind(pongs, violation, cx),
+            };
+            if let Err(violation) = self.admit(&event, &mut was_asked) {
+                return self.refuse_behind(pongs, violation, cx);
+            }
+            match event {
+                Event::Text(text) if self.is_for_hub(&text) => self.renew(&text),
+                Event::Text(text) => room = self.publish(Kind::Text, text),
+                Event::Binary(bytes) => room = self.publish(Kind::Binary, bytes),
+                Event::Ping(payload) => self.on_ping(&payload, &mut pongs),
+                Event::Pong(_) => {}
+                Event::Close { code, .. } => {
                     self.send(pongs.split());
                     self.on_close(code);
                 }
-                Err(violation) => {
-                    if let Phase::Open = self.phase {
-                        self.phase = Phase::Due(Box::new(Close::Violation(violation)));
-                        cx.waker().wake_by_ref();
-                    }
-                }
             }
+            is_too_fast = self.must_wait();
         }
         self.send(pongs);
-        if room == Room::Scarce {
-            // The rest waits with its client, which feels it through TCP soon.
+        if room == Room::Ample && !is_too_fast {
+            return;
+        }
+        // The rest waits with its client, which feels it through TCP soon.
+        if !input.is_empty() {
             let rest = [input, self.leftover.bytes()].concat();
             self.leftover = Backlog::default();
             self.leftover.fill_shared(rest.into());
+        }
+        if room == Room::Scarce {
             self.pause = Some(self.membership.shard.paused().enter(cx.waker()));
         }
+        if is_too_fast {
+            self.membership.shard.metrics.rate_pauses.add(1);
+            self.look();
+        }
+    }
+
+    /// Whether an event may be, by the limits of the route. It has been counted then.
+    fn admit(&self, event: &Event<'_>, was_asked: &mut bool) -> Result<(), Violation> {
+        let limits = &self.membership.client.route.limits;
+        let (traffic, payload) = match event {
+            Event::Text(text) => {
+                if !self.is_for_hub(text) {
+                    limits.check_opcode(Opcode::Text)?;
+                }
+                (Traffic::Messages, text)
+            }
+            Event::Binary(bytes) => {
+                limits.check_opcode(Opcode::Binary)?;
+                (Traffic::Messages, bytes)
+            }
+            // An answer to a ping of ours is no more than was asked for.
+            Event::Pong(_) if std::mem::take(was_asked) => return Ok(()),
+            Event::Ping(payload) | Event::Pong(payload) => (Traffic::ControlFrames, payload),
+            Event::Close { .. } => return Ok(()),
+        };
+        self.take(traffic, 1)?;
+        match limits.over_rate {
+            OverRate::Close => self.take(Traffic::Bytes, payload.len() as u64),
+            OverRate::Slow => Ok(()), // They were paid for when they were read.
+        }
+    }
+
+    fn pay_for_read(&self, length: usize) {
+        if self.membership.client.route.limits.over_rate == OverRate::Slow {
+            let taken = self.take(Traffic::Bytes, length as u64);
+            debug_assert_eq!(taken, Ok(()), "who is slowed down is not refused");
+        }
+    }
+
+    /// Counts what has come, if there is a limit on it.
+    fn take(&self, traffic: Traffic, amount: u64) -> Result<(), Violation> {
+        let client = &self.membership.client;
+        let limits = &client.route.limits;
+        match limits.has_pace(traffic) && matches!(self.phase, Phase::Open) {
+            true => client.allowance.with(|it| it.take(limits, traffic, amount, self.watch.now())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether nothing more may be taken in now. Who is being closed is not paused: its Close must
+    /// be heard.
+    fn must_wait(&self) -> bool {
+        let client = &self.membership.client;
+        let ask =
+            || client.allowance.ask(|it| it.must_wait(&client.route.limits, self.watch.now()));
+        matches!(self.phase, Phase::Open) && ask() == Some(true)
+    }
+
+    /// Whether it is not read from, as it has sent faster than it may.
+    fn is_paused(&self) -> bool {
+        let ask = || self.membership.client.allowance.ask(|it| it.is_paused(self.watch.now()));
+        matches!(self.phase, Phase::Open) && ask() == Some(true)
+    }
+
+    /// Whether what it sends does not matter any more.
+    fn is_refused(&self) -> bool {
+        match &self.phase {
+            Phase::Open => false,
+            Phase::Due(_) => true,
+            Phase::Closing(closing) => matches!(closing.close, Close::Violation(_)),
+        }
+    }
+
+    fn refuse(&mut self, violation: Violation, cx: &Context<'_>) {
+        if let Phase::Open = self.phase {
+            self.phase = Phase::Due(Box::new(Close::Violation(violation)));
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// As [`ClientTask::refuse`], when it has been answered what it said before.
+    fn refuse_behind(&mut self, pongs: BytesMut, violation: Violation, cx: &Context<'_>) {
+        self.send(pongs);
+        self.refuse(violation, cx);
     }
 
     fn publish(&mut self, kind: Kind, payload: Payload<'_>) -> Room {
         let Membership { shard, client } = &self.membership;
         if let Phase::Closing(closing) = &self.phase
-            && let Close::Expired | Close::Revoked = closing.close
+            && closing.close.ends_publishing(&client.route.limits)
         {
             return Room::Ample; // It has nothing to say here any more.
         }

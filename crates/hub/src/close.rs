@@ -2,9 +2,10 @@
 
 use std::io;
 
-use tidewire_wire::Violation;
 use tidewire_wire::ws::close::CloseCode;
+use tidewire_wire::{Traffic as Sent, Violation};
 
+use crate::allowance::ClientLimits;
 use crate::config::SlowClose;
 
 /// The one reason for which a client's connection ended.
@@ -24,6 +25,8 @@ pub enum Close {
     Silent,
     /// The client sent no message for too long.
     Idle,
+    /// The connection was as old as one may become.
+    Aged,
     /// The client's credential has ended.
     Expired,
     /// The client's credential was revoked.
@@ -67,6 +70,7 @@ impl Close {
             Self::Slow => "slow",
             Self::Silent => "silent",
             Self::Idle => "idle",
+            Self::Aged => "aged",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
             Self::BrokerAway => "broker_away",
@@ -76,12 +80,22 @@ impl Close {
         }
     }
 
+    /// Whether what a client still says is not published. Where there is a pace, being closed must
+    /// not be a way around it; who is drained has done nothing wrong.
+    pub(crate) fn ends_publishing(&self, limits: &ClientLimits) -> bool {
+        match self {
+            Self::Expired | Self::Revoked => true,
+            Self::Drained => false,
+            _ => limits.has_pace(Sent::Messages) || limits.has_pace(Sent::Bytes),
+        }
+    }
+
     pub fn by(&self) -> By {
         match self {
             Self::Left(_) | Self::Gone | Self::Violation(_) => By::Client,
             Self::Broken(_) | Self::Silent => By::Network,
             Self::Slow | Self::Idle | Self::BrokerAway => By::Server,
-            Self::Expired | Self::Revoked => By::Server,
+            Self::Aged | Self::Expired | Self::Revoked => By::Server,
             Self::Drained | Self::Stopped | Self::Panicked => By::Server,
         }
     }
@@ -93,7 +107,7 @@ impl Close {
             Self::Gone | Self::Broken(_) | Self::Panicked => None,
             Self::Violation(violation) => Some(violation.close_code()),
             Self::Slow => Some(slow.code()),
-            Self::Silent | Self::Idle | Self::Drained | Self::Stopped => {
+            Self::Silent | Self::Idle | Self::Aged | Self::Drained | Self::Stopped => {
                 Some(CloseCode::GOING_AWAY)
             }
             Self::Expired => Some(CloseCode::UNAUTHORIZED),
@@ -109,6 +123,7 @@ impl Close {
             Self::Slow => "too slow for its messages".to_owned(),
             Self::Silent => "no answer to a ping".to_owned(),
             Self::Idle => "no message for too long".to_owned(),
+            Self::Aged => "as old as it may become".to_owned(),
             Self::Expired => "token expired".to_owned(),
             Self::Revoked => "revoked".to_owned(),
             Self::BrokerAway => "messages do not reach other servers".to_owned(),

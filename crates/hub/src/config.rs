@@ -29,8 +29,8 @@ pub struct HubConfig {
     /// 1009.
     pub max_fragments: u32,
     /// The bytes that may wait for one client that reads slower than its topic speaks. Passing it
-    /// closes the client, so that one slow reader does not hold memory for all. At least
-    /// `max_message`.
+    /// closes the client, so that one slow reader does not hold memory for all. Each piece that
+    /// waits counts for 128 bytes more, which it takes. At least `max_message`.
     pub queue: Size,
     /// The close code for a client that was too slow: 1013 ("try again later") or 1008 ("policy").
     pub slow_close: SlowClose,

@@ -94,7 +94,7 @@ impl Turns {
             let before = turn.len();
             turn.push(
                 publication,
-                own.map(|it| Sender { client: it.id, to_sender: it.route.to_sender }),
+                own.map(|it| Sender { client: it.id, to_sender: it.route.config.to_sender }),
             );
             bytes += turn.len() - before;
         }

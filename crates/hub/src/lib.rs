@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod allowance;
 pub mod broker;
 mod client;
 mod client_task;

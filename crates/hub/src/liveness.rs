@@ -53,6 +53,11 @@ impl Liveness {
         Self { heard: now, message: now, pinged: None, has_looked: false }
     }
 
+    /// Whether an answer to a ping is waited for.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.pinged.is_some()
+    }
+
     pub(crate) fn note_heard(&mut self, now: Tick) {
         self.heard = now;
         self.pinged = None;

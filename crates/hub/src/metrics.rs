@@ -24,6 +24,8 @@ pub struct HubMetrics {
     pub writes: Counter,
     /// Clients closed because their queue was full.
     pub slow_closes: Counter,
+    /// How often a client was not read from, as it had sent faster than it may.
+    pub rate_pauses: Counter,
     /// Clients that were admitted before the broker had confirmed their subscription.
     pub degraded_admissions: Counter,
     /// Messages of clients that were refused, as the queue towards the broker was full.

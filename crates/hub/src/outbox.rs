@@ -36,6 +36,13 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
+    /// The memory that they take: a client that makes us send it a byte at a time must not hold a
+    /// hundred times of what it seems to.
+    pub(crate) fn cost(&self) -> usize {
+        let chunks = self.0.as_ref().map_or(0, |queue| queue.chunks.len());
+        self.bytes() + chunks * CHUNK_COST
+    }
+
     /// Adds whole frames, of which the client has the first `taken` bytes already. That may only be
     /// when nothing waits.
     pub(crate) fn push(&mut self, chunk: Bytes, taken: usize) {
@@ -133,6 +140,9 @@ fn frame_around(frames: &[u8], at: usize) -> (usize, usize) {
     (at, at)
 }
 
+/// What a chunk takes beside its bytes: its place here, its counts, its own allocation.
+const CHUNK_COST: usize = 128;
+
 /// The most chunks in one write.
 const SLICES_MAX: usize = 16;
 
@@ -182,6 +192,16 @@ mod tests {
             assert_eq!(waiting(&outbox), begun, "{taken}");
             assert_eq!(outbox.bytes(), begun.len());
         }
+    }
+
+    #[test]
+    fn small_chunks_cost_what_they_take() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.cost(), 0);
+        (0..1000).for_each(|_| outbox.push(frames(&[0]), 0));
+        assert_eq!((outbox.bytes(), outbox.cost()), (2000, 2000 + 128_000));
+        outbox.consume(2000);
+        assert_eq!(outbox.cost(), 0);
     }
 
     #[test]

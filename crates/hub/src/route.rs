@@ -8,6 +8,7 @@ use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::allowance::ClientLimits;
 use crate::permission::TopicPattern;
 use crate::template::{Template, TemplateError};
 use crate::topic::{Topic, TopicError};
@@ -37,6 +38,20 @@ pub struct TopicRoute {
     /// dropped, and it is told. `[]` lets nobody say anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<Vec<TopicPattern>>,
+}
+
+/// A route as it is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubRoute {
+    pub config: TopicRoute,
+    pub limits: ClientLimits,
+}
+
+impl From<TopicRoute> for HubRoute {
+    /// Without limits of its own.
+    fn from(config: TopicRoute) -> Self {
+        Self { config, limits: ClientLimits::NONE }
+    }
 }
 
 impl TopicRoute {

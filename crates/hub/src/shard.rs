@@ -30,7 +30,7 @@ use crate::notice::Notice;
 use crate::pass::{Applicant, NOTHING_TO_RENEW, Pass};
 use crate::protocol::Protocol;
 use crate::publication::{ClientId, Kind, Origin, Publication};
-use crate::route::TopicRoute;
+use crate::route::HubRoute;
 use crate::subscribers::Subscribers;
 use crate::topic::Topic;
 
@@ -69,7 +69,7 @@ impl Shard {
     pub async fn admit(
         self: &Rc<Self>,
         topic: Topic,
-        route: Arc<TopicRoute>,
+        route: Arc<HubRoute>,
         applicant: Applicant<'_>,
     ) -> Result<Admission, Refusal> {
         let membership = self.enter(topic, route, applicant)?;
@@ -97,7 +97,7 @@ impl Shard {
     fn enter(
         self: &Rc<Self>,
         topic: Topic,
-        route: Arc<TopicRoute>,
+        route: Arc<HubRoute>,
         applicant: Applicant<'_>,
     ) -> Result<Membership, Refusal> {
         if self.worker.is_draining() {
@@ -105,7 +105,7 @@ impl Shard {
         }
         let Applicant { subprotocols, live, renewal } = applicant;
         let protocol = Protocol::choose(subprotocols);
-        let pass = Pass::issue(&route, &topic, live, renewal)
+        let pass = Pass::issue(&route.config, &topic, live, renewal)
             .inspect_err(|_| self.metrics.denied[DENIED_SUBSCRIBE].add(1))?;
         let expires = pass.as_ref().and_then(|pass| pass.expires());
         let subscribers = self.subscribers(topic)?;
@@ -179,7 +179,7 @@ impl Shard {
             self.deny(client, pass);
             return Room::Ample;
         }
-        let payload = match (&client.route.reply, kind) {
+        let payload = match (&client.route.config.reply, kind) {
             (Some(reply), Kind::Text) => reply.expand(&message, &self.shared.node_name, topic),
             _ => message,
         };
@@ -211,7 +211,7 @@ impl Shard {
     pub(crate) fn renew(&self, client: &Client, text: &[u8]) {
         let (topic, now) = (&client.subscribers.topic, self.worker.now());
         let renewed = match client.pass.as_deref() {
-            Some(pass) => pass.renew(text, now, &client.route, topic),
+            Some(pass) => pass.renew(text, now, &client.route.config, topic),
             None => Err(NOTHING_TO_RENEW.to_owned()),
         };
         self.metrics.renewals[usize::from(renewed.is_err())].add(1);

@@ -14,7 +14,7 @@ use tidewire_hub::close::ClientEnd;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::hub::Hub;
 use tidewire_hub::pass::Applicant;
-use tidewire_hub::route::TopicRoute;
+use tidewire_hub::route::{HubRoute, TopicRoute};
 use tidewire_hub::shard::Shard;
 use tidewire_hub::topic::Topic;
 use tidewire_runtime::conn::{Conn, Upgraded};
@@ -52,8 +52,10 @@ impl TestNode {
             let shard = for_workers.shard(worker);
             Rc::new(HubService {
                 shard,
-                routes: ROUTES
-                    .map(|(prefix, text)| (prefix, Arc::new(toml::from_str(text).unwrap()))),
+                routes: ROUTES.map(|(prefix, text)| {
+                    let route: TopicRoute = toml::from_str(text).unwrap();
+                    (prefix, Arc::new(route.into()))
+                }),
                 ends: sender.clone(),
                 panics: may_panic.clone(),
             })
@@ -115,7 +117,7 @@ pub fn config(node: &str) -> HubConfig {
 
 struct HubService {
     shard: Rc<Shard>,
-    routes: [(&'static str, Arc<TopicRoute>); 3],
+    routes: [(&'static str, Arc<HubRoute>); 3],
     ends: mpsc::Sender<ClientEnd>,
     panics: Arc<AtomicBool>,
 }
@@ -141,7 +143,7 @@ impl Service for HubService {
 async fn handshake(
     mut conn: Conn,
     shard: &Rc<Shard>,
-    routes: &[(&str, Arc<TopicRoute>)],
+    routes: &[(&str, Arc<HubRoute>)],
 ) -> Option<(Upgraded, tidewire_hub::admission::Admission)> {
     let mut bytes = Vec::new();
     let (path, headers, length) = loop {
@@ -161,7 +163,7 @@ async fn handshake(
     let offered: Vec<_> = offer.subprotocols.iter().filter_map(|it| it.to_str().ok()).collect();
     let (route, topic) =
         routes.iter().find_map(|(prefix, route)| Some((route, path.strip_prefix(prefix)?)))?;
-    let topic = route.topic(|name| (name == "topic").then_some(topic)).unwrap();
+    let topic = route.config.topic(|name| (name == "topic").then_some(topic)).unwrap();
     let admission = shard
         .admit(topic, route.clone(), Applicant { subprotocols: &offered, ..Applicant::default() })
         .await
