@@ -9,6 +9,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::log::{LogConfig, LogFormat, LogLevel};
+use crate::log_line::{Escape, Lines};
 
 /// Starts the log. What is still in the queue is written when the guard is dropped.
 /// `TIDEWIRE_LOG` sets levels by target, over those of the configuration.
@@ -25,6 +26,12 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
         LogFormat::Text => false,
         LogFormat::Auto => !is_terminal,
     };
+    let escape = match (is_json, is_terminal) {
+        (true, _) => Escape::Json,
+        (false, true) => Escape::Colours,
+        (false, false) => Escape::Text,
+    };
+    let writer = Lines { inner: writer, escape };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second start, in tests, is no harm: the first log goes on.
     let _ = if is_json {

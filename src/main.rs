@@ -11,6 +11,7 @@ mod cli;
 mod config;
 mod dev_certificate;
 mod endpoints;
+mod log_line;
 mod logging;
 mod node;
 mod page;

@@ -213,6 +213,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
     let authorities: Vec<_> =
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
+    let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
     let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
     let (listeners, https) = listeners.unzip();
     let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
@@ -220,6 +221,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         tls,
         listeners,
         https,
+        head_limits,
         routes,
         backends,
         identity_headers: IdentityHeaders::of(&authorities),

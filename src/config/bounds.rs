@@ -12,6 +12,7 @@ const BOUNDS: &[(&str, u32, u32)] = &[
     // More threads than any machine has cores.
     ("workers", 1, 1024),
     ("listen.https_redirect", 1, 65535),
+    ("listen.http.max_headers", 1, 1000),
     ("route.respond.status", 200, 599),
     ("backend.retries", 0, 100),
     // HAProxy's.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidewire_edge::head_limits::HttpConfig;
 
 use super::one_or_many::OneOrMany;
 use super::tls::TlsConfig;
@@ -25,6 +26,9 @@ pub struct ListenConfig {
     pub https_redirect: Option<u16>,
     /// Speak TLS here; without it, what is said can be read on the way.
     pub tls: Option<TlsConfig>,
+    /// How large the head of a request may be.
+    #[serde(default)]
+    pub http: HttpConfig,
 }
 
 /// An address of this machine, with its port.

@@ -56,6 +56,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("route.auth", r#""users""#),
     ("route.claims", r#"{ role = ["admin", "staff"] }"#),
     ("limits.profile", r#""strict""#),
+    ("limits.max_body", r#""1MiB""#),
+    ("limits.min_body_rate", r#""240B""#),
     ("limits.client.max_message", r#""64KiB""#),
     ("limits.server.max_message", r#""16MiB""#),
     ("limits.per_address.connections", "100"),

@@ -9,6 +9,7 @@ pub mod auth;
 mod backends;
 pub mod belongings;
 mod cross_site;
+mod heads;
 mod https;
 mod hub;
 mod limits;
@@ -46,6 +47,7 @@ use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
+use tidewire_wire::http::framing::HeadLimits;
 
 use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
@@ -107,6 +109,7 @@ pub struct ListenerPlan {
     /// At least one.
     pub bind: Vec<SocketAddr>,
     pub https: HttpsPolicy,
+    pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
 }
 

@@ -26,6 +26,7 @@ use crate::backend::Backend;
 use crate::cors::Cors;
 use crate::cross_site::CrossSite;
 use crate::end::{Party, Reason};
+use crate::head_limits::HttpConfig;
 use crate::https_policy::HttpsPolicy;
 use crate::limits::{Limits, LimitsConfig};
 use crate::metrics::EdgeMetrics;
@@ -136,6 +137,7 @@ fn edge(profile: &str) -> Edge {
         listeners: vec!["public".to_owned()],
         tls: vec![None],
         https: vec![HttpsPolicy::default()],
+        head_limits: vec![HttpConfig::default().limits()],
         routes: routes(&backends, profile),
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,
