@@ -5,17 +5,31 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::log::{LogConfig, LogFormat, LogLevel};
-use crate::log_line::{Escape, Lines};
+use crate::log_escape::Escaping;
 
-/// Starts the log. What is still in the queue is written when the guard is dropped.
+/// A log under way. What is still in the queue is written when it is dropped.
+pub struct Log {
+    _writer: WorkerGuard,
+    dropped: ErrorCounter,
+}
+
+impl Log {
+    /// Counts the lines that were dropped.
+    pub fn dropped(&self) -> ErrorCounter {
+        self.dropped.clone()
+    }
+}
+
+/// Starts the log.
 /// `TIDEWIRE_LOG` sets levels by target, over those of the configuration.
-pub fn start(config: &LogConfig) -> WorkerGuard {
+pub fn start(config: &LogConfig) -> Log {
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES).finish(io::stderr());
+    let dropped = writer.error_counter();
     let filter = EnvFilter::builder()
         .with_default_directive(level(config.level).into())
         .with_env_var("TIDEWIRE_LOG")
@@ -26,12 +40,7 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
         LogFormat::Text => false,
         LogFormat::Auto => !is_terminal,
     };
-    let escape = match (is_json, is_terminal) {
-        (true, _) => Escape::Json,
-        (false, true) => Escape::Colours,
-        (false, false) => Escape::Text,
-    };
-    let writer = Lines { inner: writer, escape };
+    let writer = move || Escaping(writer.clone());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second start, in tests, is no harm: the first log goes on.
     let _ = if is_json {
@@ -39,7 +48,7 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
     } else {
         log.with_ansi(is_terminal).try_init().map_err(drop)
     };
-    guard
+    Log { _writer: guard, dropped }
 }
 
 fn level(level: LogLevel) -> tracing::Level {

@@ -11,7 +11,7 @@ mod cli;
 mod config;
 mod dev_certificate;
 mod endpoints;
-mod log_line;
+mod log_escape;
 mod logging;
 mod node;
 mod page;
@@ -19,6 +19,7 @@ mod plan;
 mod privileges;
 mod process;
 mod revocations;
+mod service_manager;
 mod signals;
 mod verbs;
 

@@ -9,11 +9,14 @@ use std::time::Duration;
 use anyhow::Context;
 use tidewire_auth::method::Method;
 use tidewire_auth::revocation::Revocations;
+use tidewire_edge::address_rules;
 use tidewire_edge::auth::authority::{Asked, Authority, Check};
 use tidewire_edge::auth::headers::IdentityHeaders;
 use tidewire_edge::backend::Backend;
+use tidewire_edge::door::Door;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
+use tidewire_edge::limits::turnstile::Turnstile;
 use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::route::{Route, Target};
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
@@ -111,6 +114,7 @@ impl Node {
         let mut probes = health::watch::spawn(&edge.backends, control);
         probes.extend(kept);
         probes.extend(tls::watch::spawn(&edge.tls, control));
+        probes.extend(address_rules::spawn(edge.doors().map(|door| &door.addresses), control));
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
         let view = Arc::new(NodeView {
@@ -149,6 +153,7 @@ impl NodeView {
     /// Has the files of TLS read again.
     pub fn ask_for_reload(&self) {
         self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
+        self.edge.doors().for_each(|door| door.addresses.ask_for_reload());
     }
 
     /// Why clients should not be sent here now; empty when they should.
@@ -205,24 +210,30 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<TopicRoute>>) {
         .map(|(index, backend)| Arc::new(Backend::new(index, &backend.config, &plan.timeouts)))
         .collect();
     let mut topics = Vec::new();
-    let routes = plan
-        .routes
-        .into_iter()
-        .map(|route| assemble_route(route, &backends, &mut topics))
-        .collect();
+    let routes = plan.routes.into_iter().map(|mut route| {
+        let turnstile = Turnstile::new(format!("route `{}`", route.name), &route.limits.quotas);
+        let door = Door::new(std::mem::take(&mut route.addresses), turnstile);
+        (assemble_route(route, &backends, &mut topics), door)
+    });
+    let (routes, route_doors) = routes.unzip();
     let authorities: Vec<_> =
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
-    let listeners = plan.listeners.into_iter().map(|listener| (listener.name, listener.https));
-    let (listeners, https) = listeners.unzip();
+    let listeners = plan.listeners.into_iter().map(|listener| {
+        let turnstile = Turnstile::new(format!("listener `{}`", listener.name), &listener.quotas);
+        (listener.name, (listener.https, Door::new(listener.addresses, turnstile)))
+    });
+    let (listeners, (https, listener_doors)) = listeners.unzip();
     let challenges = plan.acme.as_ref().map(|acme| Arc::clone(&acme.wanted.challenges));
     let edge = Edge {
         tls,
         listeners,
         https,
         head_limits,
+        listener_doors,
         routes,
+        route_doors,
         backends,
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,

@@ -6,6 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
 use crate::node::Node;
+use crate::service_manager;
 use crate::signals::Signals;
 
 /// The runtime of the control plane: brokers, probes, the admin listener.
@@ -44,6 +45,7 @@ pub fn serve_until_signal(
     nodes: Vec<Node>,
 ) -> anyhow::Result<()> {
     let name = control.block_on(signals.next());
+    service_manager::stopping();
     info!("{name}: draining; another one ends every connection at once");
     let drainers = nodes.iter().map(Node::drainer).collect();
     signals.then_stop(control.handle(), drainers);

@@ -159,7 +159,7 @@ fn a_node_does_not_start_that_could_not_write_what_it_must_keep() {
     assert_eq!(ended.status.code(), Some(1));
     // What it says would be right is right, and the file is the user's.
     std::os::unix::fs::chown(&kept, Some(1), Some(1)).unwrap();
-    let node = Tidewire::run_in(command(), directory, &&text);
+    let node = Tidewire::run_in(command(), directory, &text);
     let kept = kept.join("it.json");
     tidewire_testkit::deadline::until("it is kept", || kept.exists().then_some(()));
     assert_eq!(fs::metadata(&kept).unwrap().uid(), 1);

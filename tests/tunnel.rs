@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use tidewire_testkit::backend::Backend;
+use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script;
@@ -46,12 +47,13 @@ fn fragments_and_control_frames_between_them_pass_in_order() {
 }
 
 #[test]
-fn what_is_not_websocket_passes_too_and_is_the_peers_affair() {
-    let rig = Rig::new(|request, peer| {
+fn without_limits_what_is_not_websocket_passes_too_and_is_the_peers_affair() {
+    let script = |request: &Request, peer: &mut Peer| {
         script::accepts(request, peer);
         peer.send(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff no frame at all");
         peer.close();
-    });
+    };
+    let rig = Rig::with(script, "[limits]\nprofile = \"off\"");
     let mut peer = Peer::connect(rig.edge.address());
     peer.send(handshake("/"));
     peer.response_head();

@@ -128,6 +128,14 @@ PARTS = {
         "edge: connect, upgrade with an ES256 token, close", peers.EDGES_JWT, "secure",
         count=TOKENS, options=["--header", "Authorization: Bearer {{token}}"],
     ),
+    "limits64": echo(
+        "limits: 64 B echoes through 100 tunnels, with every limit, the defaults, and none",
+        100, "64B", peers.EDGES_LIMITS, "limits",
+    ),
+    "limits16k": echo(
+        "limits: 16 KiB echoes through 30 tunnels, with every limit, the defaults, and none",
+        30, "16KiB", peers.EDGES_LIMITS, "limits",
+    ),
     "hubidle": Part(
         title="hub: memory of 4,000 idle clients of one topic",
         group="hub",

@@ -136,14 +136,20 @@ def nginx(bench, backend, certificate=None):
     return started(process, port, pids=[only_child(process.pid)])
 
 
-def tidewire_edge(bench, backend, certificate=None, auth="", users=""):
+def tidewire_edge(bench, backend, certificate=None, auth="", users="", limits=""):
     tls = ""
     if certificate:
         files = f'cert = "{certificate.cert}", key = "{certificate.key}"'
         tls = f"tls.certificate = [{{ {files} }}]"
     return tidewire(
-        bench, "tidewire-edge.toml", "/", backend=backend, tls=tls, auth=auth, users=users
+        bench, "tidewire-edge.toml", "/", backend=backend, tls=tls, auth=auth, users=users,
+        limits=limits,
     )
+
+
+def with_limits(limits):
+    """Tidewire's edge with this in its `[limits]`."""
+    return lambda bench, backend: tidewire_edge(bench, backend, limits=f"[limits]\n{limits}")
 
 
 def over_tls(start, *client):
@@ -261,5 +267,25 @@ EDGES_JWT = {
     "tidewire-jwt1": with_tokens(tidewire_jwt, "one"),
     "haproxy": with_tokens(haproxy),
     "haproxy-jwt": with_tokens(haproxy_jwt),
+}
+# Every limit that looks at frames, none of which is reached.
+FRAMES = (
+    'framing = "strict", max_frame = "1MiB", max_message = "4MiB", max_fragments = 1000, '
+    'opcodes = ["text", "binary"], messages = "10000000/s", bytes = "100GiB/s", '
+    'control = "1000000/s", over_rate = "close"'
+)
+ALL_LIMITS = f"""profile = "strict"
+client = {{ {FRAMES} }}
+server = {{ {FRAMES} }}
+lifetime = "1d"
+stall = "1m"
+per_address.connections = 100000
+per_identity.connections = 100000
+total.connections = 100000
+"""
+EDGES_LIMITS = {
+    "tidewire": with_limits(ALL_LIMITS),
+    "tidewire-default": tidewire_edge,
+    "tidewire-off": with_limits('profile = "off"'),
 }
 HUBS = {"tidewire": tidewire_hub, "uws": uws, "express-ws": express_ws}

@@ -77,6 +77,8 @@ TARGETS = [
     Absolute("tlsidle", "idle", 10.0),
     Rise("tlsidle", "after echo", "idle", 0.5),
     Surcharge("jwt", "cpu", "tidewire-jwt", 120.0),
+    Ratio("limits64", "cpu", "tidewire-off", 1.05),
+    Ratio("limits16k", "cpu", "tidewire-off", 1.05),
     Absolute("hubidle", "idle", 1.5),
     Ratio("fanout", "cpu", "uws", 1.20),
     Ratio("fanout", "cpu", "express-ws", 0.50),

@@ -13,14 +13,22 @@ use tidewire_edge::end::{Party, Reason};
 use tidewire_edge::metrics::{AUTH_RESULTS, RouteMetrics};
 use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
+use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{revocations, tls};
+use super::{limits, revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
-#[derive(Debug)]
 pub struct Exposition {
     pub nodes: Vec<Arc<NodeView>>,
+    /// Lines that the log has dropped.
+    pub log_dropped: ErrorCounter,
+}
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").finish_non_exhaustive()
+    }
 }
 
 impl Collector for Exposition {
@@ -30,6 +38,7 @@ impl Collector for Exposition {
         self.routes(&mut out)?;
         self.ends(&mut out)?;
         self.vouching(&mut out)?;
+        limits::encode(&self.nodes, &mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
         revocations::encode(&self.nodes, &mut out)?;
@@ -69,6 +78,12 @@ impl Exposition {
             "runtime_connections",
             "Client connections open now",
             per_worker(|it| it.connections.value()),
+        )?;
+        let dropped = self.log_dropped.dropped_lines() as u64;
+        out.counter(
+            "runtime_log_lines_dropped",
+            "Lines of the log that were dropped, as what reads it was slower",
+            [(Labels::new(), dropped)].into_iter(),
         )
     }
 
@@ -97,7 +112,11 @@ impl Exposition {
         let bytes = DIRECTIONS.into_iter().enumerate().flat_map(|(index, direction)| {
             self.per_route(("direction", direction), move |it| it.bytes[index].value())
         });
-        out.counter("edge_tunnel_bytes", "Bytes of frames through tunnels", bytes)
+        out.counter("edge_tunnel_bytes", "Bytes of frames through tunnels", bytes)?;
+        let waits = DIRECTIONS.into_iter().enumerate().flat_map(|(index, direction)| {
+            self.per_route(("direction", direction), move |it| it.waits[index].value())
+        });
+        out.counter("edge_tunnel_waits", "Times that a rate made a sender wait", waits)
     }
 
     /// A value of every route, summed over the workers.
@@ -275,7 +294,12 @@ impl Out<'_> {
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in values {
-            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            match labels.is_empty() {
+                true => metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
+                false => metric
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&value, None)?,
+            }
         }
         Ok(())
     }

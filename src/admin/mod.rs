@@ -5,6 +5,7 @@
 mod exposition;
 mod guard;
 mod hub;
+mod limits;
 mod probes;
 pub mod revocations;
 mod tls;
@@ -20,9 +21,11 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tracing_appender::non_blocking::ErrorCounter;
 
 use self::exposition::Exposition;
 use self::guard::Guard;
+use crate::config::admin::MetricsAccess;
 use crate::node::NodeView;
 use crate::plan::AdminPlan;
 
@@ -47,15 +50,17 @@ pub fn bind(plan: AdminPlan) -> anyhow::Result<Bound> {
 pub fn start(
     bound: Bound,
     nodes: Vec<Arc<NodeView>>,
+    log_dropped: ErrorCounter,
     control: &Handle,
 ) -> anyhow::Result<SocketAddr> {
     let Bound { listener, address, plan } = bound;
     let _runtime = control.enter();
     let listener = TcpListener::from_std(listener).context("the admin listener cannot be used")?;
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Exposition { nodes: nodes.clone() }));
+    registry.register_collector(Box::new(Exposition { nodes: nodes.clone(), log_dropped }));
+    let metrics = plan.metrics;
     let guard = Guard { token: plan.token, address };
-    let admin = Arc::new(Admin { nodes, registry, guard });
+    let admin = Arc::new(Admin { nodes, registry, guard, metrics });
     let routes = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(probes::readiness))
@@ -78,4 +83,5 @@ pub struct Admin {
     nodes: Vec<Arc<NodeView>>,
     registry: Registry,
     guard: Guard,
+    metrics: MetricsAccess,
 }

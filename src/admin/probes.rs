@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Admin;
+use crate::config::admin::MetricsAccess;
 
 /// 200 when clients should be sent here, 503 and why otherwise.
 pub async fn readiness(State(admin): State<Arc<Admin>>) -> Response {
@@ -18,7 +19,12 @@ pub async fn readiness(State(admin): State<Arc<Admin>>) -> Response {
         .into_response()
 }
 
-pub async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+pub async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    if let MetricsAccess::Token = admin.metrics
+        && let Err(refused) = admin.guard.check(&Method::GET, &headers)
+    {
+        return refused.into_response();
+    }
     let mut text = String::new();
     if prometheus_client::encoding::text::encode(&mut text, &admin.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

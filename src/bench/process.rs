@@ -50,7 +50,10 @@ impl Watched {
     pub fn memory(&self) -> anyhow::Result<u64> {
         let samples = self.sample()?;
         let memory: Option<u64> = samples.iter().map(|sample| sample.memory_bytes).sum();
-        memory.context("the memory of the process may not be read; run as its user or as root")
+        memory.context(
+            "the memory of the process may not be read: run as root; its user may, too, when it \
+             allows core dumps (of tidewire: `process.core_dumps`)",
+        )
     }
 
     /// What each process used for `units` of work in `wall`.

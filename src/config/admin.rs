@@ -19,4 +19,18 @@ pub struct AdminConfig {
     pub token: Option<Secret>,
     /// A file with that token, in place of `token`; a line break at its end is not part of it.
     pub token_file: Option<PathBuf>,
+    /// Who may see `/metrics`, which names routes, backends and servers.
+    #[serde(default)]
+    pub metrics: MetricsAccess,
+}
+
+/// Who may see `/metrics`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsAccess {
+    /// Whoever reaches the listener.
+    #[default]
+    Open,
+    /// Who shows the token.
+    Token,
 }

@@ -13,6 +13,10 @@ const BOUNDS: &[(&str, u32, u32)] = &[
     ("workers", 1, 1024),
     ("listen.https_redirect", 1, 65535),
     ("listen.http.max_headers", 1, 1000),
+    ("listen.limits.max_known", 1, 10_000_000),
+    ("listen.limits.total.burst", 1, 10_000_000),
+    ("limits.max_known", 1, 10_000_000),
+    ("limits.total.burst", 1, 10_000_000),
     ("route.respond.status", 200, 599),
     ("backend.retries", 0, 100),
     // HAProxy's.

@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidewire_edge::head_limits::HttpConfig;
+use tidewire_edge::limits::quota::ArrivalLimitsConfig;
+use tidewire_edge::network::Network;
 
 use super::one_or_many::OneOrMany;
 use super::tls::TlsConfig;
@@ -29,6 +32,19 @@ pub struct ListenConfig {
     /// How large the head of a request may be.
     #[serde(default)]
     pub http: HttpConfig,
+    /// The addresses and networks whose connections are taken; all when neither this nor
+    /// `allow_file` is set. Others are closed before anything is read, and before TLS.
+    pub allow: Option<OneOrMany<Network>>,
+    /// The addresses and networks whose connections are closed, also when they are allowed.
+    pub deny: Option<OneOrMany<Network>>,
+    /// A file with more to allow: one a line, `#` begins a comment. It is read again when it
+    /// changes, and at SIGHUP; while something in it is wrong, what was read before holds.
+    pub allow_file: Option<PathBuf>,
+    /// A file with more to deny.
+    pub deny_file: Option<PathBuf>,
+    /// How many connections there may be, and how fast they may come, before a route is known.
+    #[serde(default)]
+    pub limits: ArrivalLimitsConfig,
 }
 
 /// An address of this machine, with its port.

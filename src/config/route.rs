@@ -1,6 +1,7 @@
 //! Which requests go where.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use tidewire_edge::auth::claims::ClaimValues;
 use tidewire_edge::cors::CorsConfig;
 use tidewire_edge::host::HostPattern;
 use tidewire_edge::limits::LimitsConfig;
+use tidewire_edge::network::Network;
 use tidewire_edge::origin::OriginConfig;
 use tidewire_edge::path::PathPattern;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
@@ -37,6 +39,16 @@ pub struct RouteConfig {
     pub header: BTreeMap<String, String>,
     /// Set to `true`, it takes only WebSocket handshakes; `false`, only other requests.
     pub websocket: Option<bool>,
+    /// The addresses and networks that it is for; 403 answers all others. Everybody when neither
+    /// this nor `allow_file` is set.
+    pub allow: Option<OneOrMany<Network>>,
+    /// The addresses and networks that are answered 403, also when they are allowed.
+    pub deny: Option<OneOrMany<Network>>,
+    /// A file with more to allow: one a line, `#` begins a comment. It is read again when it
+    /// changes, and at SIGHUP; while something in it is wrong, what was read before holds.
+    pub allow_file: Option<PathBuf>,
+    /// A file with more to deny.
+    pub deny_file: Option<PathBuf>,
     /// Whom it takes: clients for whom these `[[auth]]` vouch, by name. Whom it does not take may
     /// be for a later route that has `auth`, too, and is for none that has not; in the end there is
     /// a 401 or 403. An empty list takes everybody, also whom an earlier route has refused.

@@ -5,10 +5,12 @@
 
 mod access;
 pub mod acme;
+mod addresses;
 pub mod auth;
 mod backends;
 pub mod belongings;
 mod cross_site;
+mod frame_limits;
 mod heads;
 mod https;
 mod hub;
@@ -34,11 +36,13 @@ use std::thread;
 use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
+use tidewire_edge::address_rules::AddressRules;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::limits::Limits;
+use tidewire_edge::limits::quota::Quotas;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::static_files::Builtin;
@@ -53,6 +57,7 @@ use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
 use self::process::ProcessPlan;
 use crate::config::Config;
+use crate::config::admin::MetricsAccess;
 use crate::config::diagnostic::{Diagnostic, Report, Severity};
 use crate::config::environment::{self, Lookup};
 use crate::config::log::LogConfig;
@@ -100,6 +105,8 @@ pub struct RevocationPlan {
 pub struct AdminPlan {
     pub bind: SocketAddr,
     pub token: Option<Secret>,
+    /// Who may see the metrics.
+    pub metrics: MetricsAccess,
 }
 
 /// Addresses on which clients are accepted alike.
@@ -111,6 +118,8 @@ pub struct ListenerPlan {
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
+    pub addresses: AddressRules,
+    pub quotas: Quotas,
 }
 
 /// Which requests go where.
@@ -123,6 +132,7 @@ pub struct RoutePlan {
     pub access: Option<Access>,
     pub target: TargetPlan,
     pub cross_site: CrossSite,
+    pub addresses: AddressRules,
     pub limits: Limits,
 }
 
@@ -239,6 +249,7 @@ struct Checks<'c> {
 impl Checks<'_> {
     fn plan(&mut self, config: Config) -> Plan {
         self.timeouts(&config);
+        self.general_limits(&config);
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
         self.backends(&config);

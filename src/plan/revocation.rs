@@ -8,6 +8,7 @@ use tidewire_auth::secret::Secret;
 
 use super::{AdminPlan, Checks, RevocationPlan};
 use crate::config::Config;
+use crate::config::admin::{AdminConfig, MetricsAccess};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::place::Place;
 
@@ -55,7 +56,19 @@ impl Checks<'_> {
             let help = "such as the output of `openssl rand -hex 32`";
             self.report(finding.at(place.span(), "expected 16 to 1024 bytes").help(help));
         }
-        Some(AdminPlan { bind: admin.bind.0, token: token.map(|(token, _)| token) })
+        self.metrics_token(admin, place);
+        let token = token.map(|(token, _)| token);
+        Some(AdminPlan { bind: admin.bind.0, token, metrics: admin.metrics })
+    }
+
+    fn metrics_token(&mut self, admin: &AdminConfig, place: Place<'_>) {
+        let has_token = admin.token.is_some() || admin.token_file.is_some();
+        let is_whole = place.key("token").is_whole() && place.key("token_file").is_whole();
+        if admin.metrics == MetricsAccess::Token && !has_token && is_whole {
+            let finding = Diagnostic::error("`/metrics` asks for a token, and there is none");
+            let help = "add `token = \"${ADMIN_TOKEN}\"` or `token_file`";
+            self.report(finding.at(place.key("metrics").span(), "of which token?").help(help));
+        }
     }
 
     fn token_file<'p>(&mut self, file: PathBuf, place: Place<'p>) -> Option<(Secret, Place<'p>)> {

@@ -27,9 +27,18 @@ impl<'c> Checks<'c> {
             let matcher = self.matcher(route, place, config);
             let access = self.access(route, place, config);
             let cross_site = self.cross_site(route, place);
+            let addresses = self.addresses(&route.into(), place);
             let limits = self.limits(route, place, config);
             if let Some(target) = self.target(route, place, config) {
-                routes.push(RoutePlan { name, matcher, access, target, cross_site, limits });
+                routes.push(RoutePlan {
+                    name,
+                    matcher,
+                    access,
+                    target,
+                    cross_site,
+                    addresses,
+                    limits,
+                });
             }
         }
         let has_all = routes.len() == config.route.len() && tables.is_whole();

@@ -9,7 +9,7 @@ use crate::cli::RunArgs;
 use crate::node::{self, Node};
 use crate::plan::{Plan, PlanError};
 use crate::signals::{Signals, on_hangup};
-use crate::{admin, logging, privileges, process};
+use crate::{admin, logging, privileges, process, service_manager};
 
 /// Runs a node until a signal ends it.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -23,7 +23,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         Err(error) => anyhow::bail!(error),
     };
     warnings.print();
-    let _log = logging::start(&plan.log);
+    let log = logging::start(&plan.log);
     let files_each = if plan.backends.is_empty() { 1 } else { 2 };
     process::open_files(websockets_wanted(&plan), files_each);
     let control = process::control()?;
@@ -39,9 +39,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         info!(%address, "listening");
     }
     if let Some(admin) = admin {
-        let address = admin::start(admin, vec![node.view.clone()], control.handle())?;
+        let address =
+            admin::start(admin, vec![node.view.clone()], log.dropped(), control.handle())?;
         info!(%address, "admin: /healthz, /readyz, /metrics, /revocations");
     }
+    service_manager::ready();
     process::serve_until_signal(&control, signals, vec![node])?;
     Ok(ExitCode::SUCCESS)
 }

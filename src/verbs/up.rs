@@ -11,6 +11,7 @@ use tidewire_hub::broker::memory::MemoryBroker;
 use tokio::runtime::Handle;
 
 use crate::cli::UpArgs;
+use crate::config::admin::MetricsAccess;
 use crate::config::diagnostic::Paint;
 use crate::dev_certificate::DevCertificate;
 use crate::node::{self, Node};
@@ -21,8 +22,8 @@ use crate::{admin, logging, process};
 /// Runs edge, nodes and broker until a signal ends them.
 pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let tls = args.tls.then(|| DevCertificate::ensure(args.listen.0.ip())).transpose()?;
-    let log = Plan::from_text("up", &edge_config(args, &[], None)?);
-    let _log = logging::start(&log.map(|(plan, _)| plan.log).unwrap_or_default());
+    let alone = Plan::from_text("up", &edge_config(args, &[], None)?);
+    let log = logging::start(&alone.map(|(plan, _)| plan.log).unwrap_or_default());
     // From a client to the edge, and from the edge to a node, both ends are in this process.
     process::open_files(WEBSOCKETS_WANTED, 3);
     let control = process::control()?;
@@ -36,8 +37,9 @@ pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let edge_config = edge_config(args, &servers, tls.as_ref())?;
     let edge = start("edge", &edge_config, &memory, control.handle())?;
     let views = std::iter::once(&edge).chain(&servers).map(|node| node.view.clone()).collect();
-    let admin = admin::bind(AdminPlan { bind: ANY_PORT, token: None })?;
-    let admin = admin::start(admin, views, control.handle())?;
+    let admin =
+        admin::bind(AdminPlan { bind: ANY_PORT, token: None, metrics: MetricsAccess::Open })?;
+    let admin = admin::start(admin, views, log.dropped(), control.handle())?;
     print!("{}", greeting(args, &edge, &servers, admin, tls.as_ref()));
     if args.open {
         open(&format!("{}://{}/", scheme("http", args), edge.addresses[0]));

@@ -24,7 +24,7 @@ pub mod gossip;
 pub mod identity;
 pub mod jwks;
 pub mod jwt;
-mod kept_file;
+pub mod kept_file;
 pub mod key_set;
 pub mod live;
 pub mod method;

@@ -15,6 +15,7 @@ use tracing::{debug, info};
 
 use crate::end::{End, Phase, Reason};
 use crate::endpoint::Passed;
+use crate::limits::turnstile::Pass;
 use crate::route::host_of;
 use crate::service::EdgeShard;
 
@@ -37,6 +38,8 @@ pub struct Record {
     pub identity: Option<Arc<Identity>>,
     /// Why it was not let in.
     pub auth_error: Option<&'static str>,
+    /// What counts it as a handshake at its route, until it is answered.
+    pub pass: Option<Pass>,
     pub status: u16,
 }
 
@@ -55,6 +58,7 @@ impl Record {
             fault: None,
             identity: None,
             auth_error: None,
+            pass: None,
             status: 0,
         }
     }
@@ -85,8 +89,10 @@ impl Record {
         );
     }
 
-    /// What of it is kept while the WebSocket lives.
-    pub fn websocket(&self, route: usize) -> Box<WebSocketRecord> {
+    /// What of it is kept while the WebSocket lives, which begins now. `entrance` counts it at its
+    /// listener.
+    pub fn websocket(&mut self, route: usize, entrance: Option<Pass>) -> Box<WebSocketRecord> {
+        let pass = self.pass.take().and_then(Pass::open);
         Box::new(WebSocketRecord {
             begun: self.begun,
             opened_ms: u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX),
@@ -96,6 +102,7 @@ impl Record {
             tls: self.tls,
             host_path: self.host_path.clone(),
             identity: self.identity.clone(),
+            _passes: [pass, entrance],
         })
     }
 
@@ -115,6 +122,8 @@ pub struct WebSocketRecord {
     tls: Option<TlsVersion>,
     host_path: Box<str>,
     identity: Option<Arc<Identity>>,
+    /// What counts it at its route and at its listener, as long as it is there.
+    _passes: [Option<Pass>; 2],
 }
 
 impl WebSocketRecord {
@@ -123,7 +132,15 @@ impl WebSocketRecord {
     }
 
     /// The line of a WebSocket that is over.
-    pub fn log(&self, shard: &EdgeShard, server: Option<&str>, end: End, passed: Passed) {
+    /// `error` is what its end is about, if `end` does not say it all.
+    pub fn log(
+        &self,
+        shard: &EdgeShard,
+        server: Option<&str>,
+        end: End,
+        error: Option<&str>,
+        passed: Passed,
+    ) {
         if !shard.edge.is_logging_requests {
             return;
         }
@@ -141,6 +158,7 @@ impl WebSocketRecord {
             by = end.by.as_str(),
             reason = end.reason.as_str(),
             code = end.code,
+            error,
             phase = Phase::Tunnel.as_str(),
             bytes_in = passed.bytes_in,
             bytes_out = passed.bytes_out,

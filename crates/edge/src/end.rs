@@ -64,6 +64,10 @@ reasons! {
     BadFrame = "bad_frame",
     /// It sent a message, frame or number of fragments over the limit.
     TooBig = "too_big",
+    /// It sent a kind of message that its route does not take (`opcodes`).
+    Opcode = "opcode",
+    /// It sent faster than it may, on a route that closes for that (`over_rate`).
+    Rate = "rate",
     /// It took none of what waited for it, or not fast enough.
     Slow = "slow",
     /// Its body broke off, or did not go on in time.
@@ -86,8 +90,14 @@ reasons! {
     IdleTimeout = "idle_timeout",
     /// It did not answer a ping.
     PingTimeout = "ping_timeout",
+    /// There were too many connections, or they came too fast: it was not let in.
+    Limited = "limited",
+    /// Its address is not for here: it was not let in.
+    Denied = "denied",
     /// The process drains.
     Drain = "drain",
+    /// The WebSocket was as old as one may become (`lifetime`).
+    Lifetime = "lifetime",
     /// The client's credential has ended.
     Expired = "expired",
     /// The client's credential was revoked.

@@ -28,6 +28,7 @@ use crate::fault::Fault;
 use crate::forward::ServerBody;
 use crate::http_io::{HttpIo, Meter};
 use crate::service::EdgeShard;
+use crate::tunnel::ServerSide;
 
 /// What a server made of a handshake.
 pub enum Exchanged {
@@ -43,10 +44,7 @@ pub enum Exchanged {
 pub struct Switched {
     /// For the client.
     pub response: Response<Body>,
-    pub socket: Socket,
-    /// What the server sent right behind its 101.
-    pub leftover: Bytes,
-    pub lease: Lease,
+    pub server: ServerSide,
 }
 
 /// Takes the handshake `request` (its head rebuilt) to a server of `backend`.
@@ -74,9 +72,10 @@ pub async fn exchange(
         }
         return Ok(decline(response, (!is_over).then_some(connection), lease));
     }
-    if let Err(wrong) = check_switch(response.status(), response.headers(), offer) {
-        return fail(Fault::Switch(wrong));
-    }
+    let switch = match check_switch(response.status(), response.headers(), offer) {
+        Ok(switch) => switch,
+        Err(wrong) => return fail(Fault::Switch(wrong)),
+    };
     let accept = tidewire_wire::ws::handshake::accept_key(&offer.key);
     if let Err(bad) = cleanse(&mut response) {
         return fail(Fault::BadAnswer(bad));
@@ -85,9 +84,12 @@ pub async fn exchange(
     let parts = connection.into_parts();
     Ok(Exchanged::Switched(Switched {
         response: answer::switching(headers, &accept),
-        socket: parts.io.into_socket(),
-        leftover: parts.read_buf,
-        lease,
+        server: ServerSide {
+            socket: parts.io.into_socket(),
+            leftover: parts.read_buf,
+            extensions: switch.extensions,
+            lease,
+        },
     }))
 }
 

@@ -1,12 +1,20 @@
 //! One direction of a tunnel: its bytes and its frames.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tidewire_runtime::pump::{Pump, PumpError};
+use tidewire_runtime::deadline::Tick;
+use tidewire_runtime::pump::{Next, Passing, Pump, PumpError};
 use tidewire_runtime::socket::Socket;
+use tidewire_wire::Violation;
 use tidewire_wire::ws::cursor::Cursor;
+use tidewire_wire::ws::message::Role;
+use tidewire_wire::ws::rules::Extensions;
+
+use crate::inspector::Inspector;
+use crate::limits::frame::FrameLimits;
 
 /// How far a direction goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,46 +29,76 @@ pub(crate) enum Extent {
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) pump: Pump,
-    pub(crate) cursor: Cursor,
+    pub(crate) frames: Frames,
     counted: u64,
     /// Whether the sink has been told that this direction has ended.
     is_told: bool,
 }
 
+/// The frames of a direction: those that pass, and those that do not any more.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    pub(crate) cursor: Cursor,
+    /// Looks at them, where the route has limits.
+    inspector: Option<Box<Inspector>>,
+    /// Set when something is dropped.
+    dropped: Option<Box<Dropped>>,
+}
+
+/// What is not passed on. It is followed for the Close that its sender answers with.
+#[derive(Debug, Default)]
+struct Dropped {
+    cursor: Cursor,
+    bytes: u64,
+}
+
+/// What a direction is held to at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'l> {
+    pub(crate) limits: &'l FrameLimits,
+    pub(crate) now: Tick,
+}
+
 impl Flow {
-    pub(crate) fn with_leftover(leftover: Bytes) -> Self {
-        let mut cursor = Cursor::new();
-        cursor.advance(&leftover);
-        Self { pump: Pump::with_leftover(leftover), cursor, counted: 0, is_told: false }
+    /// A direction in which `leftover` was said already, by the peer that `role` reads from.
+    pub(crate) fn with_leftover(
+        leftover: Bytes,
+        role: Role,
+        extensions: Extensions,
+        terms: Terms<'_>,
+    ) -> Self {
+        let inspector = match terms.limits.are_off() {
+            true => None,
+            false => Some(Box::new(Inspector::new(role, extensions))),
+        };
+        let mut frames = Frames { cursor: Cursor::new(), inspector, dropped: None };
+        let (passed, next) = frames.pass(&leftover, Extent::All, terms);
+        let mut pump = Pump::with_leftover(leftover, passed);
+        if next == Next::Cut {
+            pump.cut();
+        }
+        Self { pump, frames, counted: 0, is_told: false }
     }
 
-    /// Moves what can be moved. `dropped` follows the frames that are not passed on any more.
+    /// Moves what can be moved.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Socket,
         sink: &mut Socket,
         extent: Extent,
-        mut dropped: Option<&mut Cursor>,
+        terms: Terms<'_>,
     ) -> Poll<Result<(), PumpError>> {
         if self.pump.is_ended() {
             return Poll::Ready(Ok(()));
         }
-        let (cursor, is_cut) = (&mut self.cursor, self.pump.is_cut());
-        self.pump.poll(cx, source, sink, |bytes| {
-            let passing = match extent {
-                _ if is_cut => 0,
-                Extent::ToBoundary if cursor.is_at_boundary() => 0,
-                Extent::ToBoundary => cursor.advance_frame(bytes),
-                Extent::All => {
-                    cursor.advance(bytes);
-                    bytes.len()
-                }
-            };
-            if let Some(dropped) = &mut dropped {
-                dropped.advance(&bytes[passing..]);
-            }
-            passing
+        let (frames, is_cut) = (&mut self.frames, self.pump.is_cut());
+        if frames.rest(is_cut, terms.now) {
+            ready!(self.pump.poll_unsent(cx, sink))?;
+            return Poll::Pending;
+        }
+        self.pump.poll(cx, source, sink, |buffer, read| {
+            frames.observe(buffer, read, if is_cut { None } else { Some(extent) }, terms)
         })
     }
 
@@ -95,19 +133,122 @@ impl Flow {
     }
 
     pub(crate) fn is_at_boundary(&self) -> bool {
-        !self.cursor.is_lost() && self.cursor.is_at_boundary() && !self.pump.has_backlog()
+        self.frames.cursor.is_at_boundary() && !self.pump.has_backlog()
     }
 
+    /// Whether a Close has passed.
     pub(crate) fn has_close(&self) -> bool {
-        self.cursor.has_close()
+        self.frames.cursor.has_close()
+    }
+
+    /// Whether the source has said its Close, passed on or not, or will not say one.
+    pub(crate) fn has_source_left(&self) -> bool {
+        let dropped = self.frames.dropped.as_ref().map(|dropped| &dropped.cursor);
+        self.pump.is_ended()
+            || self.has_close()
+            || dropped.is_some_and(|cursor| cursor.has_close() || cursor.is_lost())
     }
 
     pub(crate) fn is_ending(&self) -> bool {
         self.has_close() || self.pump.has_source_ended()
     }
 
+    /// What the source did wrong.
+    pub(crate) fn refused(&self) -> Option<Violation> {
+        self.frames.inspector.as_ref()?.refused()
+    }
+
+    /// Until when the source is not read, as it has said more than it may. One whose words are
+    /// dropped has not to wait for that.
+    pub(crate) fn paused_until(&self) -> Option<Tick> {
+        let until = self.frames.inspector.as_ref()?.paused_until();
+        until.filter(|_| !self.pump.is_cut())
+    }
+
+    /// How often the source had to wait since this was asked last.
+    pub(crate) fn take_new_pauses(&mut self) -> u64 {
+        self.frames.inspector.as_mut().map_or(0, |inspector| inspector.take_new_pauses())
+    }
+
     pub(crate) fn take_new_messages(&mut self) -> u64 {
-        let messages = self.cursor.messages();
+        let messages = self.frames.cursor.messages();
         messages - std::mem::replace(&mut self.counted, messages)
     }
 }
+
+impl Frames {
+    /// Says of a read what passes. Without an extent nothing does.
+    fn observe(
+        &mut self,
+        buffer: &mut [u8],
+        read: Range<usize>,
+        extent: Option<Extent>,
+        terms: Terms<'_>,
+    ) -> Passing {
+        let all = match &mut self.inspector {
+            None => read,
+            Some(inspector) => inspector.rejoin(buffer, read),
+        };
+        let start = all.start;
+        let bytes = &buffer[all];
+        let (passed, next) = match extent {
+            Some(extent) if self.dropped.is_none() => self.pass(bytes, extent, terms),
+            Some(_) | None => (0, self.drop_bytes(bytes)),
+        };
+        Passing { bytes: start..start + passed, next }
+    }
+
+    fn pass(&mut self, bytes: &[u8], extent: Extent, terms: Terms<'_>) -> (usize, Next) {
+        let cursor = &mut self.cursor;
+        let (passed, next) = match (extent, &mut self.inspector) {
+            (Extent::All, None) => {
+                cursor.advance(bytes);
+                (bytes.len(), Next::Read)
+            }
+            (Extent::All, Some(inspector)) => {
+                inspector.pass(cursor, bytes, terms.limits, terms.now)
+            }
+            (Extent::ToBoundary, _) => {
+                let passed = match cursor.is_at_boundary() {
+                    true => 0,
+                    false => cursor.advance_frame(bytes),
+                };
+                (passed, if passed < bytes.len() { Next::Cut } else { Next::Read })
+            }
+        };
+        if next == Next::Cut {
+            self.drop_bytes(&bytes[passed..]);
+        }
+        (passed, next)
+    }
+
+    /// Follows what is not passed on. Whoever goes on and on, and does not answer, is not read any
+    /// more, and ends by the deadline.
+    #[cold]
+    fn drop_bytes(&mut self, bytes: &[u8]) -> Next {
+        let dropped = self.dropped.get_or_insert_default();
+        dropped.cursor.advance(bytes);
+        dropped.bytes += bytes.len() as u64;
+        if dropped.bytes > DROPPED_BYTES_MAX { Next::Pause } else { Next::Cut }
+    }
+
+    /// Whether the source is not to be read now.
+    fn rest(&mut self, is_cut: bool, now: Tick) -> bool {
+        if is_cut {
+            return self.dropped.as_ref().is_some_and(|it| it.bytes > DROPPED_BYTES_MAX);
+        }
+        let Some(inspector) = &mut self.inspector else { return false };
+        match inspector.paused_until() {
+            Some(until) if now < until => true,
+            Some(_) => {
+                inspector.resume();
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+/// How much is read of who should not say anything any more. As much as a message that is too big
+/// may still have under way, so that its sender gets to its Close.
+const DROPPED_BYTES_MAX: u64 = 16 << 20;

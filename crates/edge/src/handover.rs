@@ -2,30 +2,18 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use tidewire_auth::live::Live;
 use tidewire_runtime::conn::Upgraded;
-use tidewire_runtime::socket::Socket;
 
 use crate::access_log::WebSocketRecord;
-use crate::backend::Lease;
 use crate::endpoint::Admission;
 use crate::service::EdgeShard;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{ServerSide, Tunnel, TunnelTask};
 
 /// A WebSocket that has yet to begin.
 pub(crate) enum Handover {
-    Tunnel {
-        socket: Socket,
-        leftover: Bytes,
-        lease: Lease,
-        live: Option<Live>,
-        record: Box<WebSocketRecord>,
-    },
-    Endpoint {
-        admission: Box<dyn Admission>,
-        record: Box<WebSocketRecord>,
-    },
+    Tunnel { server: ServerSide, live: Option<Live>, record: Box<WebSocketRecord> },
+    Endpoint { admission: Box<dyn Admission>, record: Box<WebSocketRecord> },
 }
 
 impl Handover {
@@ -33,16 +21,16 @@ impl Handover {
     pub(crate) fn start(self, shard: &Rc<EdgeShard>, upgraded: Upgraded) {
         let shard = Rc::clone(shard);
         match self {
-            Self::Tunnel { socket, leftover, lease, live, record } => {
-                let tunnel = Tunnel::new(upgraded, socket, leftover, lease, live, shard, record);
-                tokio::task::spawn_local(tunnel);
+            Self::Tunnel { server, live, record } => {
+                let tunnel = Tunnel::new(upgraded, server, live, shard, record);
+                tokio::task::spawn_local(TunnelTask::new(tunnel));
             }
             Self::Endpoint { admission, record } => {
                 shard.metrics.routes[record.route()].open.add(1);
                 let ended = Box::new(move |end, passed| {
                     shard.metrics.routes[record.route()].open.sub(1);
                     shard.metrics.count_end(end);
-                    record.log(&shard, None, end, passed);
+                    record.log(&shard, None, end, None, passed);
                 });
                 admission.start(upgraded, ended);
             }

@@ -46,6 +46,8 @@ pub struct RouteMetrics {
     pub messages: [Counter; 2],
     /// Bytes of frames that have passed, from clients and to clients.
     pub bytes: [Counter; 2],
+    /// How often a client, and a server, was not read from as it had sent faster than it may.
+    pub waits: [Counter; 2],
 }
 
 impl EdgeMetrics {

@@ -35,6 +35,9 @@ pub fn rebuild(
         headers.insert(header::HOST, host);
     }
     introduce(&mut headers, peer, scheme);
+    // Of HTTP/1.0 it is not asked. To a server it is empty, then (RFC 9110, section 7.2): this is
+    // HTTP/1.1, where one that is missing is an error.
+    headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
     headers.extend(granted);
     let mut request = Request::new(());
     *request.method_mut() = parts.method;
@@ -49,6 +52,11 @@ pub fn rebuild(
 pub fn silence(headers: &mut HeaderMap, identity: &IdentityHeaders) {
     drop_aliased(headers);
     for name in &CLAIMS {
+        headers.remove(name);
+    }
+    let is_claim = |name: &&HeaderName| name.as_str().starts_with(CLAIMS_PREFIX);
+    let family: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
+    for name in family {
         headers.remove(name);
     }
     identity.remove_from(headers);
@@ -73,7 +81,8 @@ fn introduce(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
 }
 
 fn origin_form(uri: &Uri) -> Uri {
-    let path = uri.path_and_query().cloned();
+    // `http://a#b` has a path that is empty, says that it is `/`, and would be written as nothing.
+    let path = uri.path_and_query().filter(|path| path.as_str() != "/").cloned();
     Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
 }
 
@@ -82,23 +91,33 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What a client may claim about itself, and about what it asks for: with `X-Original-URL` and the
-/// like, some servers serve another path than the one that a route was found for. `Expect` is answered by this hop, when the server's side
-/// takes the body.
-const CLAIMS: [HeaderName; 13] = [
+/// like, some servers serve another path than the one that a route was found for. `Expect` is
+/// answered by this hop, when the server's side takes the body.
+///
+/// What a content network says under a name of its own (`CF-Connecting-IP`) stays: a server that
+/// believes it has been told to.
+const CLAIMS: [HeaderName; 16] = [
+    HeaderName::from_static("client-ip"),
     header::EXPECT,
     header::FORWARDED,
-    X_FORWARDED_FOR,
-    X_FORWARDED_PROTO,
-    X_FORWARDED_HOST,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-method"),
-    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("forwarded-for"),
+    HeaderName::from_static("front-end-https"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("x-forwarded"),
+    HeaderName::from_static("x-original-host"),
     HeaderName::from_static("x-original-uri"),
     HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
     HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-scheme"),
+    HeaderName::from_static("x-url-path"),
+    HeaderName::from_static("x-url-scheme"),
 ];
+
+/// All of these are claims: `X-Forwarded-For` and its family, of which each framework reads others
+/// (`-Ssl`, `-Scheme`, `-Protocol`, `-Server`).
+const CLAIMS_PREFIX: &str = "x-forwarded-";
 
 #[cfg(test)]
 mod tests {
@@ -137,6 +156,7 @@ mod tests {
                 ("x-secret", "1"),
                 ("x-forwarded-for", "6.6.6.6"),
                 ("x_forwarded_for", "6.6.6.6"),
+                ("x-forwarded-ssl", "on"),
                 ("x-original-url", "/admin"),
                 ("forwarded", "for=6.6.6.6"),
                 ("te", "trailers, gzip"),
@@ -168,5 +188,23 @@ mod tests {
                 ("x-forwarded-proto", "http"),
             ],
         );
+    }
+
+    #[test]
+    fn a_request_that_names_no_host_says_so_to_servers() {
+        let expected = [
+            ("forwarded", "for=192.0.2.1;proto=http"),
+            ("host", ""),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-proto", "http"),
+        ];
+        check(&[], "/", &expected);
+    }
+
+    #[test]
+    fn a_request_always_has_a_target() {
+        let uris = ["/", "http://a.test", "http://a.test#b", "http://a.test?c", "*"];
+        let targets = uris.map(|uri| origin_form(&uri.parse().unwrap()).to_string());
+        assert_eq!(targets, ["/", "/", "/", "/?c", "*"]);
     }
 }

@@ -92,28 +92,52 @@ impl PathPattern {
     }
 }
 
-/// The path as a server may read it that takes as much as possible for the same: decoded, `%2F` and
-/// `\` for a slash, without parameters of segments (`;x`), empty segments, and those of dots. `None`
-/// when that is the path itself.
+/// The path as servers may read it that take as much as possible for the same: decoded once or
+/// twice, `%2F` and `\` for a slash, without parameters of segments (`;x`), empty segments, and
+/// those of dots, cut off at what ends a path once it is decoded. None when the path has nothing of
+/// that.
 ///
-/// WSGI servers decode `%2F`, those of Java cut at `;`, many take `//` for `/`.
-pub fn lenient(path: &str) -> Option<String> {
+/// WSGI servers decode `%2F`, those of Java cut at `;`, many take `//` for `/`; a proxy in between
+/// decodes a first time, C ends at `%00`.
+pub fn lenient(path: &str) -> Vec<String> {
     if !path.contains(['%', '\\', ';']) && !path.contains("//") {
-        return None;
+        return Vec::new();
     }
-    let cut = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
-    let cut_raw: Vec<String> = path.split('/').map(cut).collect();
-    let decoded = query::decode_lossy(&cut_raw.join("/")).replace('\\', "/");
-    let mut kept: Vec<String> = Vec::new();
-    for segment in decoded.split('/').map(cut) {
-        match segment.as_str() {
+    let without_parameters: Vec<&str> = path.split('/').map(before_parameters).collect();
+    let once = query::decode_lossy(&without_parameters.join("/"));
+    let twice = query::decode_lossy(&once);
+    let mut readings = vec![resolved(&once)];
+    for text in [&once, &twice] {
+        for reading in [resolved(text), resolved(before_end(text))] {
+            if !readings.contains(&reading) {
+                readings.push(reading);
+            }
+        }
+    }
+    readings
+}
+
+/// A decoded path without empty segments, parameters and dots.
+fn resolved(decoded: &str) -> String {
+    let decoded = decoded.replace('\\', "/");
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in decoded.split('/').map(before_parameters) {
+        match segment {
             "" | "." => {}
             ".." => drop(kept.pop()),
             _ => kept.push(segment),
         }
     }
     let end = if decoded.ends_with('/') && !kept.is_empty() { "/" } else { "" };
-    Some(format!("/{}{end}", kept.join("/")))
+    format!("/{}{end}", kept.join("/"))
+}
+
+fn before_parameters(segment: &str) -> &str {
+    segment.split(';').next().unwrap_or_default()
+}
+
+fn before_end(decoded: &str) -> &str {
+    decoded.split(['?', '#', '\0']).next().unwrap_or_default()
 }
 
 /// Whether two segments are the same to a server that decodes them. A route for `/admin` that asks
@@ -245,22 +269,29 @@ mod tests {
 
     #[test]
     fn another_spelling_is_read_as_lenient_servers_do() {
-        let check = |path: &str, expected: Option<&str>| {
-            assert_eq!(lenient(path).as_deref(), expected, "{path}");
+        let check = |path: &str, expected: &[&str]| {
+            assert_eq!(lenient(path), expected, "{path}");
         };
-        check("/admin/x", None);
-        check("//admin/x", Some("/admin/x"));
-        check("/admin//", Some("/admin/"));
-        check("/admin%2fx", Some("/admin/x"));
-        check("/admin\\x", Some("/admin/x"));
-        check("/%5cadmin/x", Some("/admin/x"));
-        check("/admin;a=b/x;c", Some("/admin/x"));
-        check("/admin;a=%2f..%2fb", Some("/admin"));
-        check("/x/..;/admin", Some("/admin"));
-        check("/x/..%2fadmin", Some("/admin"));
-        check("/a%ff%zz", Some("/a\u{fffd}%zz"));
-        check("/%2541", Some("/%41"));
-        check("//", Some("/"));
+        check("/admin/x", &[]);
+        check("//admin/x", &["/admin/x"]);
+        check("/admin//", &["/admin/"]);
+        check("/admin%2fx", &["/admin/x"]);
+        check("/admin\\x", &["/admin/x"]);
+        check("/%5cadmin/x", &["/admin/x"]);
+        check("/admin;a=b/x;c", &["/admin/x"]);
+        check("/admin;a=%2f..%2fb", &["/admin"]);
+        check("/x/..;/admin", &["/admin"]);
+        check("/x/..%2fadmin", &["/admin"]);
+        check("/a%ff%zz", &["/a\u{fffd}%zz"]);
+        check("/%2561", &["/%61", "/a"]);
+        check("/x/%252e%252e/admin", &["/x/%2e%2e/admin", "/admin"]);
+        // Neither reading may hide the other: some server decodes once.
+        check("//admin/%252e%252e/x", &["/admin/%2e%2e/x", "/x"]);
+        check("/%2%66admin", &["/%2fadmin", "/admin"]);
+        check("/admin%00.html", &["/admin\0.html", "/admin"]);
+        check("/admin%3f/x", &["/admin?/x", "/admin"]);
+        check("/admin%2523/x", &["/admin%23/x", "/admin#/x", "/admin"]);
+        check("//", &["/"]);
     }
 
     #[test]

@@ -90,8 +90,8 @@ pub fn matching<'r>(
         let captures = path.captures(asked.uri.path()).or_else(|| {
             // Whoever is asked who they are must not pass by with another spelling that a server
             // takes for the same path.
-            let lenient = lenient.as_deref().filter(|_| route.asks())?;
-            path.captures_decoded(lenient)
+            let mut readings = lenient.iter().filter(|_| route.asks());
+            readings.find_map(|reading| path.captures_decoded(reading))
         });
         captures.map(|captures| (index, route, captures))
     })

@@ -1,5 +1,6 @@
 //! The edge of a node, and its part on each worker.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::auth::forward::Verdicts;
 use crate::auth::headers::IdentityHeaders;
 use crate::backend::Backend;
 use crate::challenge::Challenges;
+use crate::door::{self, Door};
 use crate::endpoint::Endpoint;
 use crate::head_limits;
 use crate::https_policy::HttpsPolicy;
@@ -35,7 +37,11 @@ pub struct Edge {
     pub https: Vec<HttpsPolicy>,
     /// How large heads may be on each listener, by index.
     pub head_limits: Vec<HeadLimits>,
+    /// What stands before the listeners, by index.
+    pub listener_doors: Vec<Door>,
     pub routes: Vec<Route>,
+    /// What stands before the routes, by index.
+    pub route_doors: Vec<Door>,
     pub backends: Vec<Arc<Backend>>,
     /// Who vouches for clients, by the index that routes have for them.
     pub authorities: Vec<Authority>,
@@ -52,6 +58,11 @@ pub struct Edge {
 impl Edge {
     pub fn listener_name(&self, index: usize) -> &str {
         self.listeners.get(index).map_or("-", String::as_str)
+    }
+
+    /// All doors, of listeners and of routes.
+    pub fn doors(&self) -> impl Iterator<Item = &Door> {
+        self.listener_doors.iter().chain(&self.route_doors)
     }
 
     pub fn route_name(&self, index: Option<usize>) -> &str {
@@ -71,6 +82,8 @@ pub struct EdgeShard {
     /// What services of forward auth have said.
     pub verdicts: Verdicts,
     pub metrics: Arc<EdgeMetrics>,
+    /// Connections that were turned away and are being told.
+    pub lingering: Rc<Cell<usize>>,
     /// HTTP with clients, by listener.
     pub http: Vec<hyper::server::conn::http1::Builder>,
     /// HTTP with servers.
@@ -90,7 +103,19 @@ impl EdgeShard {
         let (pool, verdicts) = (Pool::default(), Verdicts::default());
         let lives = Rc::new(Lives::new(Arc::clone(&edge.revocations)));
         tokio::task::spawn_local(Rc::clone(&lives).watch());
-        Rc::new(Self { edge, worker, endpoints, pool, lives, verdicts, metrics, http, server_http })
+        let lingering = Rc::default();
+        Rc::new(Self {
+            edge,
+            worker,
+            endpoints,
+            pool,
+            lives,
+            verdicts,
+            metrics,
+            lingering,
+            http,
+            server_http,
+        })
     }
 
     pub fn worker(&self) -> &Rc<Worker> {
@@ -110,7 +135,14 @@ pub struct EdgeService(pub Rc<EdgeShard>);
 
 impl Service for EdgeService {
     fn serve(&self, conn: Conn, listener: usize) {
-        tokio::task::spawn_local(session::run(Rc::clone(&self.0), conn, listener));
+        // Whoever is not let in does not cost a task.
+        match self.0.edge.listener_doors[listener].enter(conn.peer.ip()) {
+            Ok(entered) => {
+                let run = session::run(Rc::clone(&self.0), conn, listener, entered);
+                tokio::task::spawn_local(run);
+            }
+            Err(why) => door::turn_away(&self.0, conn, listener, why),
+        }
     }
 }
 

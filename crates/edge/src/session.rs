@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::backend::Backend;
 use crate::client_body::ClientBody;
 use crate::cors::Marks;
 use crate::cross_site::Stopped;
+use crate::door::{self, Comer};
 use crate::end::{End, Party, Phase, Reason};
 use crate::endpoint::Arrival;
 use crate::exchange::{Exchanged, exchange};
@@ -52,6 +54,9 @@ use crate::http_io::{HttpIo, Meter};
 use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
 use crate::last_word::LastWord;
+use crate::limits::client::canonical;
+use crate::limits::turned::Turned;
+use crate::limits::turnstile::{Entered, Pass};
 use crate::linger::linger;
 use crate::onward;
 use crate::origin::Transport;
@@ -61,7 +66,11 @@ use crate::service::EdgeShard;
 use crate::tls::handshake::handshake;
 
 /// Serves HTTP to a client until its connection ends or becomes a WebSocket.
-pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
+pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize, entered: Entered) {
+    let Entered { pass: entrance, turn } = entered;
+    if !turn.is_zero() && !Box::pin(door::wait_for_turn(&conn, turn)).await {
+        return;
+    }
     let (conn, secured) = match shard.edge.tls[listener].clone() {
         None => (conn, None),
         Some(tls) => {
@@ -84,6 +93,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize) {
         peer,
         listener,
         secured,
+        entrance: RefCell::new(entrance),
         shard,
     });
     let io = HttpIo::new(socket, meter);
@@ -144,6 +154,8 @@ pub struct Session {
     listener: usize,
     /// What its TLS handshake has settled, when there was one.
     secured: Option<Secured>,
+    /// What counts it at its listener.
+    entrance: RefCell<Option<Pass>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +179,7 @@ impl Session {
         self.stage.set(Stage::Answering);
         self.requests.set(self.requests.get() + 1);
         self.framing().set_answer(Answering::Owed);
+        self.entrance.replace(self.entrance.take().and_then(Pass::open));
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
@@ -272,18 +285,30 @@ impl Session {
             let transport = self.transport();
             let marks = route.cross_site.check(parts, is_websocket, &route.target, transport);
             let marks = marks.map_err(|stopped| Box::new(self.stopped(*stopped, record)))?;
+            let comer = if is_websocket { Comer::Handshake } else { Comer::Request };
+            let door = &self.shard.edge.route_doors[index];
+            record.pass = match door.admit(self.client(), comer).await {
+                Ok(pass) => pass,
+                Err(why) => return Err(Box::new(turned_away(why, comer, marks, record))),
+            };
             let grant = match &route.access {
                 None => None,
                 // In a box: requests that nobody asks for credentials do not carry its room.
                 Some(access) => match Box::pin(gate.admit(index, access)).await {
                     Some(grant) => grant,
                     None => {
+                        record.pass = None;
                         first_marks.get_or_insert(marks);
                         continue;
                     }
                 },
             };
             record.identity = grant.as_ref().map(|grant| grant.identity.clone());
+            if let Some(identity) = &record.identity
+                && let Err(why) = door.identify(record.pass.as_mut(), identity, comer).await
+            {
+                return Err(Box::new(turned_away(why, comer, marks, record)));
+            }
             let found = gate.into_found(route.access.as_ref());
             return Ok(Chosen { index, route, captures, marks, grant, found });
         }
@@ -296,6 +321,11 @@ impl Session {
         // The page that is allowed to ask may read why it gets nothing.
         first_marks.into_iter().for_each(|marks| marks.write(response.headers_mut()));
         Err(Box::new(response))
+    }
+
+    /// Where the client is, for rules and limits.
+    fn client(&self) -> IpAddr {
+        canonical(self.peer.ip())
     }
 
     /// Has the WebSocket that is to come end with its client's identity.
@@ -354,6 +384,8 @@ impl Session {
         };
         let mut request = self.rebuild(parts, client.grant);
         onward::ask_for_switch(request.headers_mut());
+        let compression = self.shard.edge.routes[route].limits.compression;
+        let offer = &*compression.restrict(offer, request.headers_mut());
         let mut switched = match exchange(&self.shard, backend, request, offer).await {
             Ok(Exchanged::Switched(switched)) => switched,
             Ok(Exchanged::Declined { response, server }) => {
@@ -362,14 +394,9 @@ impl Session {
             }
             Err(fault) => return self.fault(&fault, record),
         };
-        let record = record.websocket(route);
-        *self.handover.borrow_mut() = Some(Handover::Tunnel {
-            socket: switched.socket,
-            leftover: switched.leftover,
-            lease: switched.lease,
-            live,
-            record,
-        });
+        let record = record.websocket(route, self.entrance.take());
+        *self.handover.borrow_mut() =
+            Some(Handover::Tunnel { server: switched.server, live, record });
         name_subprotocol(switched.response.headers_mut(), client.subprotocol);
         switched.response
     }
@@ -407,7 +434,7 @@ impl Session {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
         }
         name_subprotocol(&mut headers, client.subprotocol);
-        let record = record.websocket(route);
+        let record = record.websocket(route, self.entrance.take());
         *self.handover.borrow_mut() = Some(Handover::Endpoint { admission, record });
         answer::switching(headers, &accept_key(&offer.key))
     }
@@ -617,6 +644,18 @@ struct Client {
     grant: Option<Grant>,
     /// What the 101 names when nothing else is chosen.
     subprotocol: Option<HeaderValue>,
+}
+
+/// The answer to a request that a door has not let in.
+fn turned_away(why: Turned, comer: Comer, marks: Marks, record: &mut Record) -> Response<Body> {
+    record.fault = Some(why.as_str());
+    let mut response = why.response();
+    marks.write(response.headers_mut());
+    match comer {
+        // Nothing else is to be asked on it, and its place is for somebody else.
+        Comer::Handshake => close_after(response),
+        Comer::Request => response,
+    }
 }
 
 fn deny(denial: Denial, record: &mut Record) -> Response<Body> {

@@ -8,17 +8,21 @@
 //!   Open, Closing ──both directions ended, a socket broke, or a deadline──> over, one log line
 //! ```
 //!
-//! When the client's identity lapses, both directions are cut (`lapsing`). That may come at any
-//! stage but the last, and leads to Closing.
+//! When the edge has its own reason to end it, both directions are cut (`closing`): a side has
+//! broken a rule or passed a limit, the client's identity has lapsed, or it is old enough. That may
+//! come at any stage but the last, and leads to Closing.
 //!
-//! The bytes are not changed and not copied. A [`Cursor`](tidewire_wire::ws::cursor::Cursor) per direction follows the frames in
-//! them, which costs a few bytes of state and is what limits, metrics and an orderly close need.
+//! The bytes are not changed and not copied. A [`Cursor`](tidewire_wire::ws::cursor::Cursor) per
+//! direction follows the frames in them, which costs a few bytes of state and is what limits,
+//! metrics and an orderly close need. On a route with limits an `inspector` sees each header before
+//! anything of its frame passes.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tidewire_auth::live::{Call, Lapse, Live};
@@ -28,17 +32,22 @@ use tidewire_runtime::deadline::{NEVER, Tick, ticks};
 use tidewire_runtime::pump::PumpError;
 use tidewire_runtime::socket::Socket;
 use tidewire_wire::ws::close::{CloseCode, encode_close};
+use tidewire_wire::ws::message::Role;
+use tidewire_wire::ws::rules::Extensions;
 
 use crate::access_log::WebSocketRecord;
 use crate::backend::Lease;
+use crate::closing::{Cause, Closing};
 use crate::end::{End, Party, Reason};
 use crate::endpoint::Passed;
-use crate::flow::{Extent, Flow};
-use crate::lapsing::Lapsing;
+use crate::flow::{Extent, Flow, Terms};
+use crate::linger::Lingering;
+use crate::patience::Patience;
 use crate::service::EdgeShard;
 use crate::timeout::Timeouts;
 
 /// A client's WebSocket and a server's, joined.
+#[derive(Debug)]
 pub struct Tunnel {
     client: Conn,
     server: Socket,
@@ -54,10 +63,24 @@ pub struct Tunnel {
     lease: Lease,
     /// Who the client is, when the route asks for that.
     live: Option<Live>,
-    /// Set when that does not hold any more.
-    lapsing: Option<Box<Lapsing>>,
+    /// Set when the edge ends it.
+    closing: Option<Box<Closing>>,
+    /// When it is as old as it may become.
+    dies: Tick,
+    /// On a route that does not wait for ever for who takes nothing.
+    patience: Option<Box<Patience>>,
     shard: Rc<EdgeShard>,
     record: Option<Box<WebSocketRecord>>,
+}
+
+/// A server that has agreed to speak WebSocket.
+#[derive(Debug)]
+pub struct ServerSide {
+    pub socket: Socket,
+    /// What it sent right behind its 101.
+    pub leftover: Bytes,
+    pub extensions: Extensions,
+    pub lease: Lease,
 }
 
 impl Tunnel {
@@ -65,26 +88,35 @@ impl Tunnel {
     /// behind its handshake and the server behind its 101, goes first.
     pub fn new(
         upgraded: Upgraded,
-        server: Socket,
-        server_leftover: Bytes,
-        lease: Lease,
+        server: ServerSide,
         live: Option<Live>,
         shard: Rc<EdgeShard>,
         record: Box<WebSocketRecord>,
     ) -> Self {
         let active = upgraded.conn.watch.now();
         shard.metrics.routes[record.route()].open.add(1);
+        let limits = &shard.edge.routes[record.route()].limits;
+        let terms = |limits| Terms { limits, now: active };
+        let extensions = server.extensions;
+        let (client, leftover) = (terms(&limits.client), upgraded.leftover);
+        let up = Flow::with_leftover(leftover, Role::Server, extensions, client);
+        let (leftover, terms) = (server.leftover, terms(&limits.server));
+        let down = Flow::with_leftover(leftover, Role::Client, extensions, terms);
+        let dies = limits.lifetime.map_or(NEVER, |most| active.saturating_add(lifetime(most)));
+        let patience = limits.stall.map(|most| Box::new(Patience::new(ticks(most))));
         let tunnel = Self {
             client: upgraded.conn,
-            server,
-            up: Flow::with_leftover(upgraded.leftover),
-            down: Flow::with_leftover(server_leftover),
+            server: server.socket,
+            up,
+            down,
             stage: Stage::Open,
             active,
             first: None,
-            lease,
+            lease: server.lease,
             live,
-            lapsing: None,
+            closing: None,
+            dies,
+            patience,
             shard,
             record: Some(record),
         };
@@ -100,15 +132,25 @@ impl Tunnel {
     fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let before = (self.up.pump.bytes(), self.down.pump.bytes());
         let (client, server) = (&mut self.client.socket, &mut self.server);
-        let (upward, downward) = match (self.stage, &self.lapsing) {
+        let (upward, downward) = match (self.stage, &self.closing) {
             (_, Some(_)) => (Extent::ToBoundary, Extent::ToBoundary),
             (Stage::Draining, None) => (Extent::All, Extent::ToBoundary),
             (Stage::Open | Stage::Closing, None) => (Extent::All, Extent::All),
         };
-        let dropped = self.lapsing.as_deref_mut().map(Lapsing::dropped).unzip();
-        let up = self.up.poll(cx, client, server, upward, dropped.0);
-        let down = self.down.poll(cx, server, client, downward, dropped.1);
+        let now = self.client.watch.now();
+        let route = self.record.as_ref().map_or(0, |record| record.route());
+        let limits = &self.shard.edge.routes[route].limits;
+        let terms = |limits| Terms { limits, now };
+        let up = self.up.poll(cx, client, server, upward, terms(&limits.client));
+        let down = self.down.poll(cx, server, client, downward, terms(&limits.server));
         self.note(before);
+        if self.closing.is_none()
+            && let Some(cause) = self.refused()
+        {
+            // Whether either is gone meanwhile is for the next round to find out.
+            self.close(cause);
+            return Poll::Pending;
+        }
         if let Poll::Ready(Err(error)) = up {
             return Poll::Ready(self.broken(Party::Client, Party::Server, &error));
         }
@@ -118,20 +160,24 @@ impl Tunnel {
         if self.is_over() {
             return Poll::Ready(self.over());
         }
-        if let Some(lapsing) = &self.lapsing
-            && lapsing.has_client_left(&self.up, (&self.down, &self.client.socket))
+        if let Some(closing) = &self.closing
+            && closing.has_client_left(&self.up, (&self.down, &self.client.socket))
             && self.down.must_tell()
         {
             // It has said all that it had to say, and waits for the end.
             let _ = self.client.socket.shutdown_write();
         }
         // The other direction may go on: half-closed is a state that peers rely on.
-        let may_tell = self.lapsing.as_ref().map_or((true, true), |lapsing| lapsing.may_tell());
+        let may_tell = self.closing.as_ref().map_or((true, true), |closing| closing.may_tell());
         if may_tell.0 && self.up.ends_now() && self.server.shutdown_write().is_err() {
-            return Poll::Ready(self.lapsed().unwrap_or(End::by(Party::Server, Reason::Broken)));
+            return Poll::Ready(
+                self.closed_by_us().unwrap_or(End::by(Party::Server, Reason::Broken)),
+            );
         }
         if may_tell.1 && self.down.ends_now() && self.client.socket.shutdown_write().is_err() {
-            return Poll::Ready(self.lapsed().unwrap_or(End::by(Party::Client, Reason::Broken)));
+            return Poll::Ready(
+                self.closed_by_us().unwrap_or(End::by(Party::Client, Reason::Broken)),
+            );
         }
         // That may be unsent still, and its pump does not run any more.
         if self.up.pump.is_ended() && is_broken(self.server.poll_flush(cx)) {
@@ -147,8 +193,8 @@ impl Tunnel {
     /// the server, who is to end the connection first (RFC 6455, section 7.1.1), has; or the client
     /// has our Close and is gone.
     fn is_over(&self) -> bool {
-        if let Some(lapsing) = &self.lapsing {
-            return lapsing.is_over((&self.up, &self.server), (&self.down, &self.client.socket));
+        if let Some(closing) = &self.closing {
+            return closing.is_over((&self.up, &self.server), (&self.down, &self.client.socket));
         }
         if !self.down.pump.is_ended() {
             let has_ours = self.first == Some(Party::Edge)
@@ -176,6 +222,8 @@ impl Tunnel {
             route.bytes[1].add(down);
             route.messages[0].add(self.up.take_new_messages());
             route.messages[1].add(self.down.take_new_messages());
+            route.waits[0].add(self.up.take_new_pauses());
+            route.waits[1].add(self.down.take_new_pauses());
         }
         if self.first.is_none() {
             self.first = if self.up.is_ending() {
@@ -190,18 +238,37 @@ impl Tunnel {
             self.stage = Stage::Closing;
             self.rearm();
         }
+        let now = self.client.watch.now();
+        let (up, down) = ((&self.up.pump, &self.server), (&self.down.pump, &self.client.socket));
+        let waits = self.patience.as_mut().is_some_and(|patience| patience.note(up, down, now));
         // A half-closed tunnel has less time than an open one.
-        if self.up.pump.has_source_ended() != self.down.pump.has_source_ended() {
+        let is_half_closed = self.up.pump.has_source_ended() != self.down.pump.has_source_ended();
+        if waits || is_half_closed || self.resumes() != NEVER {
             self.rearm();
         }
+    }
+
+    /// What one of the two did wrong.
+    fn refused(&self) -> Option<Cause> {
+        let by_client = self.up.refused().map(Cause::ClientBroke);
+        by_client.or_else(|| self.down.refused().map(Cause::ServerBroke))
+    }
+
+    /// When somebody is to be read again who has said more than it may.
+    fn resumes(&self) -> Tick {
+        let resumes = |flow: &Flow| flow.paused_until().unwrap_or(NEVER);
+        resumes(&self.up).min(resumes(&self.down))
     }
 
     /// When the next deadline is, and which end it would be.
     fn deadline(&self) -> (Tick, End) {
         let timeouts = self.timeouts();
         let by_edge = |reason| End::by(Party::Edge, reason);
+        let waits_for_server =
+            self.closing.as_ref().is_some_and(|closing| closing.waits_for() == Party::Server);
         let (timeout, end) = if self.stage == Stage::Closing {
-            (timeouts.client_fin, self.over())
+            let fin = if waits_for_server { timeouts.server_fin } else { timeouts.client_fin };
+            (fin, self.over())
         } else if self.up.pump.has_source_ended() {
             (timeouts.client_fin, by_edge(Reason::ClientFinTimeout))
         } else if self.down.pump.has_source_ended() {
@@ -212,41 +279,57 @@ impl Tunnel {
         (self.active.saturating_add(ticks(timeout.0)), end)
     }
 
-    /// There is one deadline: that of the stage, or the end of the client's identity.
+    /// Who has taken nothing of what waits for it for too long.
+    fn stalled(&mut self) -> Option<Party> {
+        let now = self.client.watch.now();
+        let (up, down) = ((&self.up.pump, &self.server), (&self.down.pump, &self.client.socket));
+        self.patience.as_mut()?.look(up, down, now)
+    }
+
+    /// There is one deadline, the first of all: that of the stage, the end of the client's identity
+    /// or of the tunnel's life, when somebody is to be read again, and when to look whether
+    /// somebody takes nothing.
     fn rearm(&self) {
-        let left = self.live.as_ref().filter(|_| self.lapsing.is_none()).and_then(Live::left);
+        let left = self.live.as_ref().filter(|_| self.closing.is_none()).and_then(Live::left);
         let expires = left.map(|left| self.client.watch.now().saturating_add(ticks(left)));
-        self.client.watch.expire_at(self.deadline().0.min(expires.unwrap_or(NEVER)));
+        let dies = if self.stage == Stage::Open { self.dies } else { NEVER };
+        let first = self.deadline().0.min(expires.unwrap_or(NEVER));
+        let looks = self.patience.as_ref().map_or(NEVER, |patience| patience.due());
+        self.client.watch.expire_at(first.min(dies).min(self.resumes()).min(looks));
     }
 
     /// Looks whether the client's identity still holds.
     fn poll_identity(&mut self, cx: &Context<'_>) {
-        let Some(live) = self.live.as_ref().filter(|_| self.lapsing.is_none()) else { return };
+        let Some(live) = self.live.as_ref().filter(|_| self.closing.is_none()) else { return };
         match live.poll_call(cx) {
-            Some(Call::Revoked) => self.lapse(Lapse::Revoked),
+            Some(Call::Revoked) => self.close(Cause::Lapsed(Lapse::Revoked)),
             Some(Call::Look) => self.rearm(),
             None => {}
         }
     }
 
-    /// The end that it is, if it ends because the identity does not hold.
-    fn lapsed(&self) -> Option<End> {
-        self.lapsing.as_ref().and_then(|lapsing| lapsing.end())
+    /// The end that it is, if the edge ends it.
+    fn closed_by_us(&self) -> Option<End> {
+        self.closing.as_ref().and_then(|closing| closing.end())
     }
 
     fn has_expired(&self) -> bool {
-        let live = self.live.as_ref().filter(|_| self.lapsing.is_none());
+        let live = self.live.as_ref().filter(|_| self.closing.is_none());
         live.and_then(Live::left).is_some_and(|left| left.is_zero())
     }
 
-    /// The client's identity does not hold any more: both directions are to be cut.
-    fn lapse(&mut self, lapse: Lapse) {
+    fn is_too_old(&self) -> bool {
+        self.stage == Stage::Open && self.dies <= self.client.watch.now()
+    }
+
+    /// It is to end for this: both directions are to be cut.
+    fn close(&mut self, cause: Cause) {
         let has_close = self.up.has_close() || self.down.has_close();
-        let lapsing = Lapsing::new(lapse);
+        let closing = Closing::new(cause);
         let has_ours = self.stage == Stage::Closing && self.first == Some(Party::Edge);
         let is_reason = !has_close && !has_ours;
-        self.lapsing =
-            Some(Box::new(if is_reason { lapsing } else { lapsing.on_the_way_out(has_ours) }));
+        self.closing =
+            Some(Box::new(if is_reason { closing } else { closing.on_the_way_out(has_ours) }));
         if is_reason {
             self.first = Some(Party::Edge);
         }
@@ -260,8 +343,8 @@ impl Tunnel {
 
     /// Cuts the directions that are between two frames and are not cut yet. True when one was.
     fn cut(&mut self) -> Result<bool, End> {
-        let Some(lapsing) = &mut self.lapsing else { return Ok(false) };
-        lapsing.cut((&mut self.up, &mut self.server), (&mut self.down, &mut self.client.socket))
+        let Some(closing) = &mut self.closing else { return Ok(false) };
+        closing.cut((&mut self.up, &mut self.server), (&mut self.down, &mut self.client.socket))
     }
 
     fn poll_signals(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -270,8 +353,14 @@ impl Tunnel {
                 Signal::Stop => return Poll::Ready(End::by(Party::Edge, Reason::Drain)),
                 Signal::Drain if self.stage == Stage::Open => self.stage = Stage::Draining,
                 Signal::Drain => {}
-                Signal::Expired if self.has_expired() => self.lapse(Lapse::Expired),
+                Signal::Expired if self.has_expired() => {
+                    self.close(Cause::Lapsed(Lapse::Expired));
+                }
+                Signal::Expired if self.is_too_old() => self.close(Cause::Lifetime),
                 Signal::Expired => {
+                    if let Some(party) = self.stalled() {
+                        return Poll::Ready(End::by(party, Reason::Slow));
+                    }
                     let (at, end) = self.deadline();
                     if at <= self.client.watch.now() {
                         return Poll::Ready(end);
@@ -302,6 +391,7 @@ impl Tunnel {
             match has_cut {
                 // The pump has another job now: let it register for it.
                 Ok(true) => {}
+                Ok(false) if self.resumes() <= self.client.watch.now() => {}
                 Ok(false) => return Poll::Pending,
                 Err(end) => return Poll::Ready(end),
             }
@@ -313,7 +403,7 @@ impl Tunnel {
         if self.down.has_close() || self.up.has_close() {
             // They are about it already.
             self.stage = Stage::Closing;
-        } else if self.down.cursor.is_lost() {
+        } else if self.down.frames.cursor.is_lost() {
             return Err(End::by(Party::Edge, Reason::Drain));
         } else if self.down.is_at_boundary() {
             let mut frame = BytesMut::new();
@@ -340,7 +430,7 @@ impl Tunnel {
         // Who closes in good order and is gone before the other's last bytes has not broken off.
         match self.first {
             Some(first) if self.up.has_close() || self.down.has_close() => self.closed(first),
-            Some(first) if self.lapsing.is_some() => self.closed(first),
+            Some(first) if self.closing.is_some() => self.closed(first),
             _ => End::by(party, Reason::Broken),
         }
     }
@@ -354,11 +444,11 @@ impl Tunnel {
 
     fn closed(&self, first: Party) -> End {
         let code = match first {
-            Party::Client => self.up.cursor.close_code(),
-            Party::Server => self.down.cursor.close_code(),
+            Party::Client => self.up.frames.cursor.close_code(),
+            Party::Server => self.down.frames.cursor.close_code(),
             Party::Edge => {
                 let drained = End::by(first, Reason::Drain).with_code(Some(1001));
-                return self.lapsed().unwrap_or(drained);
+                return self.closed_by_us().unwrap_or(drained);
             }
         };
         let reason = if code.is_some() { Reason::Close } else { Reason::Eof };
@@ -367,7 +457,14 @@ impl Tunnel {
 
     /// Tells the server that its client is gone, when nothing else has, and logs the end.
     fn finish(&mut self, end: End) {
-        if self.lapsing.is_some() {
+        if end.reason == Reason::Slow {
+            // The kernel need not keep what it does not take.
+            match end.by {
+                Party::Server => self.server.reset_on_drop(),
+                Party::Client | Party::Edge => self.client.socket.reset_on_drop(),
+            }
+        }
+        if self.closing.is_some() {
             return self.log(end); // They have been told, where there was a place for it.
         }
         let code = CloseCode::GOING_AWAY;
@@ -377,16 +474,30 @@ impl Tunnel {
             encode_close(code, "", Some(mask), &mut frame);
             let _ = self.server.try_write(&frame);
         }
-        if end.by == Party::Edge
-            && end.reason != Reason::Drain
-            && !self.down.has_close()
-            && self.down.is_at_boundary()
-        {
+        let is_ours = end.by == Party::Edge && end.reason != Reason::Drain;
+        let is_slow_server = end.by == Party::Server && end.reason == Reason::Slow;
+        if (is_ours || is_slow_server) && !self.down.has_close() && self.down.is_at_boundary() {
             let mut frame = BytesMut::new();
-            encode_close(code, end.reason.as_str(), None, &mut frame);
+            let reason = if is_ours { end.reason.as_str() } else { "" };
+            encode_close(code, reason, None, &mut frame);
             let _ = self.client.socket.try_write(&frame);
         }
         self.log(end);
+    }
+
+    /// Whether the client may still have something to say. Under TLS it answers our end with its own
+    /// close_notify: to a connection that is gone that means a reset, and browsers then forget the
+    /// Close that they have had.
+    fn lingers(&self, end: End) -> bool {
+        let has_had_close = self.down.has_close() || self.first == Some(Party::Edge);
+        let is_over = self.up.pump.has_source_ended() || end.reason == Reason::Slow;
+        self.client.socket.is_tls() && has_had_close && !is_over
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        // What comes in the same moment as a revocation is not passed on.
+        self.poll_identity(cx);
+        self.poll_on(cx)
     }
 
     fn log(&mut self, end: End) {
@@ -395,11 +506,14 @@ impl Tunnel {
         let passed = Passed {
             bytes_in: self.up.pump.bytes(),
             bytes_out: self.down.pump.bytes(),
-            messages_in: self.up.cursor.messages(),
-            messages_out: self.down.cursor.messages(),
+            messages_in: self.up.frames.cursor.messages(),
+            messages_out: self.down.frames.cursor.messages(),
         };
         self.shard.metrics.count_end(end);
-        record.log(&self.shard, Some(&self.lease.server().name), end, passed);
+        let violation = self.closing.as_ref().and_then(|closing| closing.violation());
+        let error = violation.map(|violation| violation.to_string());
+        let server = Some(self.lease.server().name.as_str());
+        record.log(&self.shard, server, end, error.as_deref(), passed);
     }
 
     fn route(&self) -> usize {
@@ -407,28 +521,62 @@ impl Tunnel {
     }
 }
 
-impl Future for Tunnel {
-    type Output = ();
+/// A tunnel as a task: the tunnel, and what may follow its end.
+#[derive(Debug)]
+pub(crate) struct TunnelTask(Life);
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        // What comes in the same moment as a revocation is not passed on.
-        this.poll_identity(cx);
-        let end = ready!(this.poll_on(cx));
-        this.finish(end);
-        Poll::Ready(())
+#[derive(Debug)]
+enum Life {
+    Open(Tunnel),
+    Lingering(Lingering),
+    Over,
+}
+
+impl TunnelTask {
+    pub(crate) fn new(tunnel: Tunnel) -> Self {
+        Self(Life::Open(tunnel))
     }
 }
 
-impl Drop for Tunnel {
-    /// The runtime ended under it, or a fault of ours did: it is logged all the same.
-    fn drop(&mut self) {
-        if self.record.is_some() {
-            let reason =
-                if self.client.watch.is_draining() { Reason::Drain } else { Reason::Internal };
-            self.log(End::by(Party::Edge, reason));
+impl Future for TunnelTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let life = &mut self.0;
+        if let Life::Open(tunnel) = life {
+            let end = ready!(tunnel.poll(cx));
+            tunnel.finish(end);
+            // What else it has, its lease above all, is given back now.
+            *life = match std::mem::replace(life, Life::Over) {
+                Life::Open(tunnel) if tunnel.lingers(end) => {
+                    Life::Lingering(Lingering::new(tunnel.client))
+                }
+                _ => Life::Over,
+            };
+        }
+        match life {
+            Life::Lingering(lingering) => lingering.poll(cx),
+            Life::Open(_) | Life::Over => Poll::Ready(()),
         }
     }
+}
+
+impl Drop for TunnelTask {
+    /// The runtime ended under it, or a fault of ours did: it is logged all the same.
+    fn drop(&mut self) {
+        if let Life::Open(tunnel) = &mut self.0
+            && tunnel.record.is_some()
+        {
+            let is_draining = tunnel.client.watch.is_draining();
+            let reason = if is_draining { Reason::Drain } else { Reason::Internal };
+            tunnel.log(End::by(Party::Edge, reason));
+        }
+    }
+}
+
+/// Up to a tenth less than `most`: those who came together are not to come back together.
+fn lifetime(most: Duration) -> Tick {
+    ticks(most.mul_f64(1.0 - fastrand::f64() / 10.0))
 }
 
 fn is_broken(flushed: Poll<io::Result<()>>) -> bool {
@@ -451,6 +599,6 @@ mod tests {
     /// bytes, so 400 is as good as less.
     #[test]
     fn an_idle_tunnel_is_small() {
-        assert!(size_of::<Tunnel>() <= 400, "{}", size_of::<Tunnel>());
+        assert!(size_of::<TunnelTask>() <= 400, "{}", size_of::<TunnelTask>());
     }
 }

@@ -8,6 +8,7 @@
 pub mod account;
 pub mod allocator;
 pub mod buffer;
+pub mod byte_rate;
 pub mod clock;
 pub mod conn;
 pub mod connections;

@@ -6,11 +6,15 @@
 //!    └──cut by the observer, or finish_with──> Discarding: what the source still says is dropped
 //! ```
 //!
+//! The observer says of each read what passes. It may hold back a few bytes at the end of one, and
+//! put them in front of the next: there is room for them in the scratch buffer.
+//!
 //! While the sink takes all it is given, nothing is copied and nothing is held. When it does not,
 //! what is left of that one read waits in the [`Backlog`] and the source is not read meanwhile:
 //! a peer that stalls costs one buffer, and the other side feels it through TCP.
 
 use std::io;
+use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use crate::buffer::{Backlog, with_scratch};
@@ -25,6 +29,24 @@ pub struct Pump {
     flow: Flow,
 }
 
+/// What passes of a read, and how it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passing {
+    /// In the observed buffer.
+    pub bytes: Range<usize>,
+    pub next: Next,
+}
+
+/// How a direction goes on after a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Read,
+    /// The source is not read again before the owner polls anew; nothing wakes it for that.
+    Pause,
+    /// What the source still says is dropped.
+    Cut,
+}
+
 /// Which of the two sockets failed.
 #[derive(Debug)]
 pub enum PumpError {
@@ -35,11 +57,19 @@ pub enum PumpError {
 }
 
 impl Pump {
-    /// A pump that has `leftover` to write before it reads anything.
-    pub fn with_leftover(leftover: bytes::Bytes) -> Self {
+    /// A pump to which the source has said `leftover` already: the first `passing` bytes of it are
+    /// to be written before it reads anything, and the others are not.
+    pub fn with_leftover(mut leftover: bytes::Bytes, passing: usize) -> Self {
         let mut pump = Self { bytes: leftover.len() as u64, ..Self::default() };
+        leftover.truncate(passing);
         pump.backlog.fill_shared(leftover);
         pump
+    }
+
+    /// Drops what the source says from now on; what waits for the sink is written still.
+    pub fn cut(&mut self) {
+        debug_assert!(self.flow == Flow::Open, "what has ended is not cut");
+        self.flow = Flow::Discarding;
     }
 
     /// Bytes taken from the source so far.
@@ -67,6 +97,11 @@ impl Pump {
         !self.backlog.is_empty() || sink.has_unsent()
     }
 
+    /// How much the sink has not taken of what was read, or not sent of what it has taken.
+    pub fn unsent_bytes(&self, sink: &Socket) -> usize {
+        self.backlog.len() + sink.unsent_bytes()
+    }
+
     /// Whether the sink has not taken all that was read: it does not end where that ends.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
@@ -75,15 +110,16 @@ impl Pump {
     /// Moves bytes until a socket makes it wait (pending) or the source has ended and all it said
     /// is written (ready). The sink is not shut down: whoever owns both knows whether it is closed
     /// in the same breath, which saves the call.
-    /// `observe` sees every byte once, in order, before it is written, and says how many of them
-    /// are; fewer than there are cut this direction off for good. It goes on to see what is
-    /// dropped then, and what it says does not matter any more.
+    /// `observe` is shown every read, in order, before it is written: a buffer, and where in it the
+    /// read is, with at least [`HEADROOM`] bytes in front of it that are the observer's to use. Once
+    /// this direction is cut off it goes on to see what is dropped, and all that matters
+    /// then is whether it pauses.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Socket,
         sink: &mut Socket,
-        mut observe: impl FnMut(&[u8]) -> usize,
+        mut observe: impl FnMut(&mut [u8], Range<usize>) -> Passing,
     ) -> Poll<Result<(), PumpError>> {
         let turn_ends = self.bytes.saturating_add(TURN_BYTES);
         loop {
@@ -116,6 +152,15 @@ impl Pump {
         Ok(())
     }
 
+    /// Brings to the sink what waits for it, and reads nothing. Ready when nothing waits.
+    pub fn poll_unsent(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut Socket,
+    ) -> Poll<Result<(), PumpError>> {
+        self.poll_backlog(cx, sink)
+    }
+
     fn poll_backlog(
         &mut self,
         cx: &mut Context<'_>,
@@ -134,25 +179,27 @@ impl Pump {
         cx: &mut Context<'_>,
         source: &mut Socket,
         sink: &mut Socket,
-        observe: &mut impl FnMut(&[u8]) -> usize,
+        observe: &mut impl FnMut(&mut [u8], Range<usize>) -> Passing,
     ) -> Poll<Result<(), PumpError>> {
         with_scratch(|scratch| {
-            let length = ready!(source.poll_read(cx, scratch)).map_err(PumpError::Source)?;
+            let read = source.poll_read(cx, &mut scratch[HEADROOM..]);
+            let length = ready!(read).map_err(PumpError::Source)?;
             if length == 0 {
                 self.flow = Flow::Ending;
                 return Poll::Ready(Ok(()));
             }
             self.bytes += length as u64;
-            let passing = observe(&scratch[..length]);
+            let passing = observe(scratch, HEADROOM..HEADROOM + length);
             if self.flow == Flow::Discarding {
-                return Poll::Ready(Ok(()));
+                let is_paused = passing.next == Next::Pause;
+                return if is_paused { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
-            if passing < length {
+            if passing.next == Next::Cut {
                 self.flow = Flow::Discarding;
             }
-            let bytes = &scratch[..passing];
+            let bytes = &scratch[passing.bytes];
             let mut written = 0;
-            while written < passing {
+            while written < bytes.len() {
                 match sink.poll_write(cx, &bytes[written..]) {
                     Poll::Ready(Ok(more)) => written += more,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Sink(error))),
@@ -162,10 +209,17 @@ impl Pump {
                     }
                 }
             }
+            if passing.next == Next::Pause {
+                ready!(self.poll_backlog(cx, sink))?;
+                return Poll::Pending;
+            }
             Poll::Ready(Ok(()))
         })
     }
 }
+
+/// How many bytes of an earlier read an observer can put in front of the next one.
+pub const HEADROOM: usize = 16;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Flow {

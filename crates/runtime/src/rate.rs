@@ -107,6 +107,16 @@ impl Meter {
         self.paid = self.paid.max(now).saturating_add(pace.interval.saturating_mul(amount));
     }
 
+    /// Gives back what was taken for something that did not come about.
+    pub fn refund(&mut self, pace: &Pace, amount: u64) {
+        self.paid = self.paid.saturating_sub(pace.interval.saturating_mul(amount));
+    }
+
+    /// How long until it is as if nothing had ever happened.
+    pub fn debt(&self, now: u64) -> Duration {
+        Duration::from_nanos(self.paid.saturating_sub(now))
+    }
+
     /// How long until the pace allows more.
     pub fn wait(&self, pace: &Pace, now: u64) -> Duration {
         let allowed = now.saturating_add(pace.tolerance);

@@ -182,6 +182,15 @@ impl Socket {
         }
     }
 
+    /// How many bytes the kernel has that the peer has not got, as far as it has said. `None` where
+    /// the kernel does not tell.
+    pub fn unacknowledged_bytes(&self) -> Option<usize> {
+        match &self.stream {
+            Stream::Tcp(tcp) => unacknowledged(tcp),
+            Stream::Tls(tls) => unacknowledged(tls.tcp()),
+        }
+    }
+
     /// Ends our direction (FIN), under TLS behind a close_notify and what is unsent; the other one
     /// stays open. What cannot be sent now goes with the flush.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
@@ -222,4 +231,20 @@ impl Socket {
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn unacknowledged(tcp: &TcpStream) -> Option<usize> {
+    use std::os::fd::AsRawFd;
+
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, as `tcp` owns it, and TIOCOUTQ (tcp(7): SIOCOUTQ) writes one
+    // int through the pointer, which is to one.
+    let done = unsafe { libc::ioctl(tcp.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    usize::try_from(bytes).ok().filter(|_| done == 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unacknowledged(_: &TcpStream) -> Option<usize> {
+    None
 }

@@ -7,7 +7,7 @@ use std::io::{ErrorKind, IoSlice};
 
 use rustls::version::{TLS12, TLS13};
 use support::{Authority, echo, pattern, read, run, tcp_pair, tls_pair, write_all};
-use tidewire_runtime::pump::Pump;
+use tidewire_runtime::pump::{Next, Passing, Pump};
 use tidewire_runtime::socket::Socket;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -221,7 +221,7 @@ fn a_pump_moves_everything_and_holds_little() {
                 let mut pump = Pump::default();
                 let mut unsent_most = 0;
                 let pumping = async {
-                    let observe = |bytes: &[u8]| bytes.len();
+                    let observe = |_: &mut [u8], bytes| Passing { bytes, next: Next::Read };
                     poll_fn(|cx| {
                         let polled = pump.poll(cx, &mut source, &mut sink, observe);
                         unsent_most = unsent_most.max(sink.unsent_bytes());
@@ -254,7 +254,7 @@ fn a_pump_has_not_ended_while_its_sink_has_unsent_bytes() {
             let taken = fill(&mut sink);
             let mut pump = Pump::default();
             let pumping = async {
-                let observe = |bytes: &[u8]| bytes.len();
+                let observe = |_: &mut [u8], bytes| Passing { bytes, next: Next::Read };
                 poll_fn(|cx| pump.poll(cx, &mut source, &mut sink, observe)).await.unwrap();
                 assert!(!sink.has_unsent() && !pump.is_backed_up(&sink), "{kind}");
                 drop(sink);

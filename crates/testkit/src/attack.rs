@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use crate::http::{Headers, Response};
 
 /// How bytes come.
@@ -33,6 +35,13 @@ impl Outcome {
     pub fn statuses(&self) -> Vec<u16> {
         self.answers.iter().map(|answer| answer.status).collect()
     }
+}
+
+/// Lets this process have as many open files as the system allows it.
+pub fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Tries each of `items`, `lanes` at a time: what is slow about most is waiting.

@@ -97,7 +97,12 @@ impl Tidewire {
         let file = directory.path().join("tidewire.toml");
         let admin = "\n[admin]\nbind = \"127.0.0.1:0\"\n";
         let admin = if config.contains("[admin]") { "" } else { admin };
-        fs::write(&file, format!("{config}{admin}")).expect("a directory can be written to");
+        // The kernel shows what tests look at (memory, open files) to root only, unless dumps are
+        // allowed.
+        let is_closed = !rustix::process::geteuid().is_root() && !config.contains("[process]");
+        let process = if is_closed { "\n[process]\ncore_dumps = true\n" } else { "" };
+        fs::write(&file, format!("{config}{admin}{process}"))
+            .expect("a directory can be written to");
         command.arg("run").arg("-c").arg(&file);
         let mut child = Child::spawn(command);
         let admin = child.line("the admin listener is there", |line| {

@@ -16,19 +16,22 @@ use crate::Violation;
 use crate::http::framing::fault::FramingFault;
 use crate::http::framing::{Follower, HeadLimits};
 use crate::http::{forwarded, hop, tokens};
-use crate::ws::cursor::Cursor;
+use crate::ws::cursor::{Cursor, HEAD_BYTES_MAX};
 use crate::ws::frame::{FrameHeader, HEADER_BYTES_MAX};
 use crate::ws::handshake::{self, Classified, Offer};
+use crate::ws::judge::{Framing, Judge, Rest, Rules};
 use crate::ws::message::{Decoder, Event, Limits, Role};
+use crate::ws::rules::Extensions;
 
 /// Panics if the input breaks its promise.
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its target.
-pub const TARGETS: [(&str, Body); 6] = [
+pub const TARGETS: [(&str, Body); 7] = [
     ("frame_header", frame_header),
     ("message_decoder", message_decoder),
     ("cursor", cursor),
+    ("judge", judge),
     ("handshake", handshake),
     ("header_lists", header_lists),
     ("request_framing", request_framing),
@@ -87,6 +90,65 @@ pub fn cursor(input: &[u8]) {
         assert_eq!(whole.messages(), events.iter().filter(is_message).count() as u64);
         assert!(!whole.is_lost());
     }
+}
+
+/// A judge lets the same pass however the stream is cut, agrees with the decoder on what is wrong,
+/// and stops where a Close can be put.
+pub fn judge(input: &[u8]) {
+    let Some((role, cuts, stream)) = split_stream(input) else {
+        return;
+    };
+    let (passed, rest) = judged(role, [stream]);
+    for pieces in
+        [Pieces { stream, cuts: cuts.iter().cycle() }, Pieces { stream, cuts: [].iter().cycle() }]
+    {
+        assert_eq!(judged(role, pieces), (passed, rest));
+    }
+    let (_, violation) = decode(role, [stream]);
+    let is_of_endpoints = |violation| {
+        matches!(violation, Some(Violation::TextNotUtf8 | Violation::CloseReasonNotUtf8))
+    };
+    match rest {
+        _ if is_of_endpoints(violation) => {}
+        Rest::Refused(Violation::ClosePayloadCut | Violation::CloseCodeInvalid(_)) => {
+            // An endpoint waits for the whole Close.
+            assert!(violation.is_none() || rest == Rest::Refused(violation.expect("it is some")));
+        }
+        Rest::Refused(refused) => assert_eq!(violation, Some(refused)),
+        Rest::Held => {
+            let waits = matches!(
+                violation,
+                None | Some(Violation::LengthNotMinimal(_) | Violation::LengthOverflow(_))
+            );
+            let is_close = stream[passed] & 0x0F == 0x08;
+            assert!(waits || is_close, "{violation:?} is held");
+        }
+        Rest::None | Rest::AfterClose => assert_eq!(violation, None),
+    }
+    let mut cursor = Cursor::new();
+    cursor.advance(&stream[..passed]);
+    assert!(rest == Rest::None || cursor.is_at_boundary(), "{rest:?} within a frame");
+}
+
+/// How much of a stream passes, and what the rest is. What is held back is given again.
+fn judged<'p>(role: Role, pieces: impl IntoIterator<Item = &'p [u8]>) -> (usize, Rest) {
+    let rules = Rules { framing: Framing::Strict, limits: LIMITS, ..Rules::NONE };
+    let (mut judge, mut cursor) = (Judge::new(role, Extensions::None), Cursor::new());
+    let (mut passed, mut rest) = (0, Rest::None);
+    let mut given = Vec::new();
+    for piece in pieces {
+        given.extend_from_slice(piece);
+        let now;
+        (now, rest) = judge.pass(&mut cursor, &given, &rules, |_| Ok(()));
+        passed += now;
+        given.drain(..now);
+        match rest {
+            Rest::None => assert!(given.is_empty()),
+            Rest::Held => assert!(given.len() < HEAD_BYTES_MAX),
+            Rest::AfterClose | Rest::Refused(_) => return (passed, rest),
+        }
+    }
+    (passed, rest)
 }
 
 /// Only a handshake that is whole becomes an offer, and only its own answer is a switch.
@@ -333,7 +395,10 @@ fn check_answers(offer: &Offer) {
         handshake::check_switch(StatusCode::SWITCHING_PROTOCOLS, answer, offer)
     };
     let subprotocol = offer.subprotocols.first().cloned();
-    assert_eq!(switch(&answer, offer), Ok(handshake::Switch { subprotocol }));
+    assert_eq!(
+        switch(&answer, offer),
+        Ok(handshake::Switch { subprotocol, extensions: Extensions::None })
+    );
 
     let mut other = offer.clone();
     other.key[0] ^= 1;

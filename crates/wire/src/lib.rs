@@ -14,4 +14,4 @@ pub mod ws;
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use violation::Violation;
+pub use violation::{Traffic, Violation};

@@ -1,5 +1,7 @@
 //! What a peer did that RFC 6455 does not allow, or that passes a limit of ours.
 
+use std::fmt;
+
 use crate::ws::close::CloseCode;
 use crate::ws::frame::Opcode;
 
@@ -32,6 +34,10 @@ pub enum Violation {
     MessageTooBig { length: u64, max: u64 },
     #[error("a message came in more than {max} fragments")]
     TooManyFragments { max: u32 },
+    #[error("a {0} message came, which is not taken here")]
+    OpcodeRefused(Opcode),
+    #[error("{0} came faster than they may")]
+    TooFast(Traffic),
     #[error("a text message is not UTF-8")]
     TextNotUtf8,
     #[error("a close payload of 1 byte came; it is empty or starts with a code of 2 bytes")]
@@ -40,6 +46,24 @@ pub enum Violation {
     CloseCodeInvalid(u16),
     #[error("a close reason is not UTF-8")]
     CloseReasonNotUtf8,
+}
+
+/// What has a pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    Messages,
+    Bytes,
+    ControlFrames,
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Traffic::Messages => "messages",
+            Traffic::Bytes => "bytes",
+            Traffic::ControlFrames => "control frames",
+        })
+    }
 }
 
 impl Violation {
@@ -58,6 +82,8 @@ impl Violation {
             | Violation::MessageNotFinished(_)
             | Violation::ClosePayloadCut
             | Violation::CloseCodeInvalid(_) => CloseCode::PROTOCOL_ERROR,
+            Violation::OpcodeRefused(_) => CloseCode::UNSUPPORTED,
+            Violation::TooFast(_) => CloseCode::POLICY,
             Violation::TextNotUtf8 | Violation::CloseReasonNotUtf8 => CloseCode::INVALID_PAYLOAD,
             Violation::FrameTooBig { .. }
             | Violation::MessageTooBig { .. }

@@ -5,6 +5,7 @@ use http::{Method, StatusCode, Version};
 use tidewire_wire::ws::handshake::{
     self, BadSwitch, Classified, Offer, Refusal, Switch, accept_key, check_switch, encode_key,
 };
+use tidewire_wire::ws::rules::Extensions;
 
 /// Headers as `name: value` lines.
 fn headers(lines: &str) -> HeaderMap {
@@ -174,7 +175,8 @@ fn a_switch_is_a_101_that_answers_the_offer() {
     };
     let good = |more: &str| format!("{GOOD_ANSWER}\n{more}");
     let value = |text: &str| HeaderValue::from_str(text).unwrap();
-    check(&offer, GOOD_ANSWER, Ok(Switch { subprotocol: None }));
+    let switch = |subprotocol| Switch { subprotocol, extensions: Extensions::None };
+    check(&offer, GOOD_ANSWER, Ok(switch(None)));
     check(
         &offer,
         &good("Sec-WebSocket-Protocol: chat"),
@@ -188,16 +190,12 @@ fn a_switch_is_a_101_that_answers_the_offer() {
 
     offer.subprotocols = values(&["chat", "v2"]);
     offer.extensions = values(&["permessage-deflate"]);
-    check(&offer, GOOD_ANSWER, Ok(Switch { subprotocol: None }));
-    check(
-        &offer,
-        &good("Sec-WebSocket-Protocol: v2"),
-        Ok(Switch { subprotocol: Some(value("v2")) }),
-    );
+    check(&offer, GOOD_ANSWER, Ok(switch(None)));
+    check(&offer, &good("Sec-WebSocket-Protocol: v2"), Ok(switch(Some(value("v2")))));
     check(
         &offer,
         &good("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"),
-        Ok(Switch { subprotocol: None }),
+        Ok(Switch { subprotocol: None, extensions: Extensions::Deflate }),
     );
     check(
         &offer,

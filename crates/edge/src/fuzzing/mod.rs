@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, LocalOptions};
 pub use self::parsers::{origins, paths};
 use self::rig::Rig;
 use self::script::ORDER;
+use crate::end::{Party, Reason};
 
 /// Panics if the input breaks its promise.
 pub type Body = fn(&[u8]);
@@ -37,12 +38,15 @@ pub fn edge(input: &[u8]) {
 /// As [`edge`], with a tunnel that is open already.
 pub fn tunnel(input: &[u8]) {
     let Some((&setting, script)) = input.split_first() else { return };
-    let mut whole = [HANDSHAKE, &[ORDER, b'A', ORDER, b'w', ORDER, b'a']].concat();
-    whole.extend_from_slice(script);
-    run(setting, &whole);
+    run(setting, &in_tunnel(script));
 }
 
-fn run(setting: u8, script: &[u8]) {
+fn in_tunnel(script: &[u8]) -> Vec<u8> {
+    [HANDSHAKE, &[ORDER, b'A', ORDER, b'w', ORDER, b'a'], script].concat()
+}
+
+/// Says how connections have ended.
+fn run(setting: u8, script: &[u8]) -> Vec<(Party, Reason)> {
     fastrand::seed(0);
     let capacity = [64 * 1024, 4096, 300, 40][usize::from(setting & 3)];
     let profile = ["default", "strict", "off", "strict"][usize::from(setting >> 2 & 3)];
@@ -51,7 +55,7 @@ fn run(setting: u8, script: &[u8]) {
         .start_paused(true)
         .build_local(LocalOptions::default())
         .expect("there is nothing that it needs of the system");
-    runtime.block_on(async { play::play(Rig::new(capacity, profile), script).await });
+    runtime.block_on(async { play::play(Rig::new(capacity, profile), script).await })
 }
 
 const HANDSHAKE: &[u8] = b"\xFFaGET /t HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\n\

@@ -10,15 +10,18 @@ use super::rig::{AUTH, CLIENT, Rig};
 use super::script::{Pause, Side, Step, steps};
 use super::stub::SUBPROTOCOL;
 use super::tunnel_witness::{self, Direction};
+use crate::end::{Party, Reason};
 
 /// Plays `script` on `rig`, waits until all that it began has ended, and checks what everybody got.
-pub async fn play(rig: Rig, script: &[u8]) {
+/// Says how connections have ended.
+pub async fn play(rig: Rig, script: &[u8]) -> Vec<(Party, Reason)> {
     let mut play = Play { rig, clients: Vec::new(), servers: Vec::new(), turn: (Side::Client, 0) };
     for step in steps(script) {
         play.take(step).await;
     }
     play.finish().await;
     play.check();
+    play.rig.ends().collect()
 }
 
 struct Play {

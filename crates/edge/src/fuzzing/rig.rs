@@ -19,15 +19,19 @@ use tidewire_runtime::socket::Socket;
 use tidewire_runtime::worker::{Service, Worker};
 
 use super::stub::Stub;
+use crate::address_rules::AddressRules;
 use crate::auth::access::Access;
 use crate::auth::authority::{Asked, Authority, Check};
 use crate::auth::headers::IdentityHeaders;
 use crate::backend::Backend;
 use crate::cors::Cors;
 use crate::cross_site::CrossSite;
+use crate::door::Door;
 use crate::end::{Party, Reason};
 use crate::head_limits::HttpConfig;
 use crate::https_policy::HttpsPolicy;
+use crate::limits::quota::Quotas;
+use crate::limits::turnstile::Turnstile;
 use crate::limits::{Limits, LimitsConfig};
 use crate::metrics::EdgeMetrics;
 use crate::origin::OriginConfig;
@@ -104,6 +108,12 @@ impl Rig {
         self.worker.metrics().connections.value() == 0 && !self.edge.backends.iter().any(is_held)
     }
 
+    /// The ends that there were.
+    pub fn ends(&self) -> impl Iterator<Item = (Party, Reason)> {
+        let all = Party::ALL.iter().flat_map(|&by| Reason::ALL.iter().map(move |&why| (by, why)));
+        all.filter(|&(by, reason)| self.metrics.ends(by, reason).value() > 0)
+    }
+
     /// What holds once it is idle.
     pub fn check_counts(&self) {
         let ends = |reason: Reason| {
@@ -133,12 +143,19 @@ fn edge(profile: &str) -> Edge {
         backend(2, "down", &[REFUSING]),
     ];
     let authorities = vec![keys(), asked(&backends[1])];
+    let routes = routes(&backends, profile);
+    let door = |name: &str, quotas: &Quotas| {
+        Door::new(AddressRules::default(), Turnstile::new(name.to_owned(), quotas))
+    };
+    let route_doors = routes.iter().map(|route| door(&route.name, &route.limits.quotas)).collect();
     Edge {
         listeners: vec!["public".to_owned()],
         tls: vec![None],
         https: vec![HttpsPolicy::default()],
         head_limits: vec![HttpConfig::default().limits()],
-        routes: routes(&backends, profile),
+        listener_doors: vec![door("public", &routes[0].limits.quotas)],
+        routes,
+        route_doors,
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,
         backends,

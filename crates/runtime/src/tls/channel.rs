@@ -141,6 +141,10 @@ impl TlsStream {
         matches!(self.0.reading, Reading::Truncated)
     }
 
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.0.tcp
+    }
+
     /// Makes the drop silent, and TCP beneath it for what else is to be done.
     pub(crate) fn silence(&mut self) -> &TcpStream {
         self.0.writing = Writing::Over;

@@ -1,6 +1,7 @@
 //! The fuzz body of TLS: any bytes of a client, against the server's side of a connection.
 //!
-//! The test at the foot runs a bounded, repeatable number of mutations of a real ClientHello.
+//! The tests at the foot replay the seeds in `fuzz/seeds/`, and run a bounded, repeatable number of
+//! mutations of a real ClientHello.
 
 use std::sync::{Arc, OnceLock};
 
@@ -52,6 +53,14 @@ fn config() -> Arc<ServerConfig> {
 mod tests {
     use super::*;
     use crate::tls::tests::client_hello;
+
+    #[test]
+    fn no_seed_breaks_the_server() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/tls_server");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            tls_server(&std::fs::read(entry.unwrap().path()).unwrap());
+        }
+    }
 
     #[test]
     fn no_bytes_of_a_client_break_the_server() {

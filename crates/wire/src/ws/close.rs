@@ -86,11 +86,8 @@ pub(super) fn parse_payload(
     let code = match *payload {
         [] => return Ok((None, Cow::Borrowed(""))),
         [_] => return Err(Violation::ClosePayloadCut),
-        [high, low, ..] => CloseCode(u16::from_be_bytes([high, low])),
+        [high, low, ..] => check_code(u16::from_be_bytes([high, low]))?,
     };
-    if !code.is_sendable() {
-        return Err(Violation::CloseCodeInvalid(code.0));
-    }
     let reason = match payload {
         Payload::Borrowed(bytes) => std::str::from_utf8(&bytes[2..]).map(Cow::Borrowed),
         Payload::Assembled(bytes) => {
@@ -101,6 +98,12 @@ pub(super) fn parse_payload(
         Ok(reason) => Ok((Some(code), reason)),
         Err(_) => Err(Violation::CloseReasonNotUtf8),
     }
+}
+
+/// A code that is in a Close frame must be one that may be.
+pub(super) fn check_code(code: u16) -> Result<CloseCode, Violation> {
+    let code = CloseCode(code);
+    if code.is_sendable() { Ok(code) } else { Err(Violation::CloseCodeInvalid(code.0)) }
 }
 
 /// What a control frame leaves beside the code.

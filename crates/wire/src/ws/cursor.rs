@@ -1,13 +1,14 @@
 //! Follows the frames of a tunnel from outside: one direction, in place, touching nothing.
 //!
-//! A tunnel forwards bytes as they are, so the cursor judges nothing: what is wrong with a frame
-//! is between the two peers. It knows where frames end, which is where a Close may be put in, how
+//! A tunnel forwards bytes as they are, and the cursor judges nothing: that is left to `judge`,
+//! where a route has limits. It knows where frames end, which is where a Close may be put in, how
 //! many messages have passed, and with which code a peer said goodbye.
 
+use crate::Violation;
 use crate::ws::close::CloseCode;
 use crate::ws::frame::{
-    FIN_BIT, HEADER_BYTES_MAX, LENGTH_BITS, LENGTH_IN_2_BYTES, LENGTH_IN_8_BYTES, MASK_BIT,
-    OPCODE_BITS, Opcode,
+    FIN_BIT, FrameHeader, HEADER_BYTES_MAX, LENGTH_BITS, LENGTH_IN_2_BYTES, LENGTH_IN_8_BYTES,
+    MASK_BIT, OPCODE_BITS, Opcode, check_length,
 };
 
 /// The place in a stream of frames. Small, because every tunnel has two.
@@ -87,23 +88,25 @@ impl Cursor {
     }
 
     #[inline]
-    fn enter(&mut self, head: &Head) {
-        self.payload_left = head.payload_left;
-        self.ends_message = head.ends_message;
-        if head.is_close {
-            self.note_close(head.close_code);
+    pub(super) fn enter(&mut self, head: &Head) {
+        if head.is_lost() {
+            return self.lose();
         }
-        if head.is_lost {
-            self.is_lost = true;
+        self.payload_left = head.payload_left;
+        self.ends_message = head.ends_message();
+        if head.is_close() {
+            self.note_close(head.close_code);
         }
     }
 
+    /// Follows the payload of the present frame through `available` bytes, and says how many of them
+    /// are of it.
     #[inline]
-    fn pass_payload(&mut self, available: usize) -> usize {
+    pub fn pass_payload(&mut self, available: usize) -> usize {
         let passed = self.payload_left.min(available as u64);
         self.payload_left -= passed;
         if self.payload_left == 0 {
-            self.messages += u64::from(self.ends_message);
+            self.messages += u64::from(std::mem::take(&mut self.ends_message));
         }
         passed as usize
     }
@@ -128,6 +131,12 @@ impl Cursor {
     }
 
     #[cold]
+    fn lose(&mut self) {
+        self.is_lost = true;
+        self.ends_message = false;
+    }
+
+    #[cold]
     fn note_close(&mut self, code: u16) {
         if !self.has_close {
             self.has_close = true;
@@ -139,19 +148,22 @@ impl Cursor {
 /// A frame's header and, in a Close frame, the code behind it.
 ///
 /// Taking the code as part of the head spares a state for a code that is cut in two.
-struct Head {
-    bytes: usize,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// As it is written, which may be against the rules.
+    pub header: FrameHeader,
+    /// How many bytes it takes, with the code.
+    pub bytes: usize,
+    /// 1005 for none, 0 for half of one.
+    pub close_code: u16,
     payload_left: u64,
-    ends_message: bool,
-    is_lost: bool,
-    is_close: bool,
-    close_code: u16,
+    length_bytes: usize,
 }
 
 impl Head {
-    /// `None` asks for more bytes. Spelling and size are the receiver's to judge.
+    /// `None` asks for more bytes. Spelling and size are for others to judge.
     #[inline]
-    fn read(bytes: &[u8]) -> Option<Head> {
+    pub fn read(bytes: &[u8]) -> Option<Head> {
         let [first, second, after @ ..] = bytes else {
             return None;
         };
@@ -160,42 +172,53 @@ impl Head {
             LENGTH_IN_8_BYTES => (u64::from_be_bytes(*after.first_chunk()?), 8),
             short => (u64::from(short), 0),
         };
-        let mask_bytes = usize::from(second & MASK_BIT) >> 5;
-        let bytes_after = length_bytes + mask_bytes;
-        if after.len() < bytes_after {
-            return None;
-        }
-        let opcode = first & OPCODE_BITS;
-        let mut head = Head {
-            bytes: 2 + bytes_after,
-            payload_left: length,
-            ends_message: first & FIN_BIT != 0 && opcode <= Opcode::Binary as u8,
-            is_lost: false,
-            is_close: false,
-            close_code: 0,
+        let mask = match second & MASK_BIT {
+            0 => None,
+            _ => Some(*after[length_bytes..].first_chunk()?),
         };
-        if length >> 63 != 0 {
-            head.lose();
-        } else if opcode == Opcode::Close as u8 {
-            return head.read_close(&after[length_bytes..], mask_bytes);
+        let header = FrameHeader {
+            fin: first & FIN_BIT != 0,
+            rsv: first >> 4 & 0b111,
+            opcode: first & OPCODE_BITS,
+            mask,
+            length,
+        };
+        let bytes = 2 + length_bytes + if mask.is_some() { 4 } else { 0 };
+        let head = Head { header, bytes, close_code: 0, payload_left: length, length_bytes };
+        if head.is_close() {
+            return head.read_close(after);
         }
         Some(head)
     }
 
-    #[cold]
-    fn lose(&mut self) {
-        self.payload_left = 0;
-        self.ends_message = false;
-        self.is_lost = true;
+    /// Checks that the length is spelled as it must be.
+    #[inline]
+    pub fn check_length(&self) -> Result<(), Violation> {
+        check_length(self.header.length, self.length_bytes)
     }
 
-    /// Takes the code out of `after`, which starts with the mask.
+    #[inline]
+    fn is_lost(&self) -> bool {
+        self.header.length >> 63 != 0
+    }
+
+    #[inline]
+    fn is_close(&self) -> bool {
+        self.header.opcode == Opcode::Close as u8 && !self.is_lost()
+    }
+
+    #[inline]
+    fn ends_message(&self) -> bool {
+        self.header.fin && self.header.opcode <= Opcode::Binary as u8
+    }
+
+    /// Takes the code out of `after`, which starts with the length.
     #[cold]
-    fn read_close(mut self, after: &[u8], mask_bytes: usize) -> Option<Head> {
+    fn read_close(mut self, after: &[u8]) -> Option<Head> {
         let code_bytes = self.payload_left.min(2) as usize;
-        let code = after.get(mask_bytes..mask_bytes + code_bytes)?;
-        let mask = if mask_bytes == 0 { &[0, 0] } else { &after[..2] };
-        self.is_close = true;
+        let at = self.bytes - 2;
+        let code = after.get(at..at + code_bytes)?;
+        let mask = self.header.mask.unwrap_or_default();
         self.close_code = match *code {
             [high, low] => u16::from_be_bytes([high ^ mask[0], low ^ mask[1]]),
             [] => CloseCode::NO_STATUS.as_u16(),
@@ -208,7 +231,7 @@ impl Head {
 }
 
 /// The longest header, and a close code.
-const HEAD_BYTES_MAX: usize = HEADER_BYTES_MAX + 2;
+pub const HEAD_BYTES_MAX: usize = HEADER_BYTES_MAX + 2;
 
 #[cfg(test)]
 mod tests {

@@ -160,26 +160,37 @@ fn header_of(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> FrameHead
 /// The payload length, and how many bytes after the first two it takes.
 #[inline]
 fn parse_length(seven_bits: u8, after: &[u8]) -> Result<Option<(u64, usize)>, Violation> {
-    let (length, length_bytes, least) = match seven_bits {
+    let (length, length_bytes) = match seven_bits {
         LENGTH_IN_2_BYTES => match after.first_chunk::<2>() {
-            Some(bytes) => (u64::from(u16::from_be_bytes(*bytes)), 2, 126),
+            Some(bytes) => (u64::from(u16::from_be_bytes(*bytes)), 2),
             None => return Ok(None),
         },
         LENGTH_IN_8_BYTES => match after.first_chunk::<8>() {
-            Some(bytes) => (u64::from_be_bytes(*bytes), 8, 0x1_0000),
+            Some(bytes) => (u64::from_be_bytes(*bytes), 8),
             None => return Ok(None),
         },
         short => return Ok(Some((u64::from(short), 0))),
     };
-    // Two spellings of one length are two readings of one stream: RFC 6455, section 5.2 allows
-    // only the shortest, and a length of 63 bits.
+    check_length(length, length_bytes)?;
+    Ok(Some((length, length_bytes)))
+}
+
+/// Two spellings of one length are two readings of one stream: RFC 6455, section 5.2 allows only
+/// the shortest, and a length of 63 bits.
+#[inline]
+pub(super) fn check_length(length: u64, length_bytes: usize) -> Result<(), Violation> {
+    let least = match length_bytes {
+        0 => return Ok(()),
+        2 => 126,
+        _ => 0x1_0000,
+    };
     if length >> 63 != 0 {
         return Err(Violation::LengthOverflow(length));
     }
     if length < least {
         return Err(Violation::LengthNotMinimal(length));
     }
-    Ok(Some((length, length_bytes)))
+    Ok(())
 }
 
 /// Two bytes, a length of 8 bytes and a mask of 4.

@@ -11,6 +11,7 @@ use http::{Method, StatusCode, Version};
 use sha1::{Digest as _, Sha1};
 
 use crate::http::tokens::{contains_token, tokens, trim};
+use crate::ws::rules::Extensions;
 
 /// What a request is, as far as WebSocket goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch {
     pub subprotocol: Option<HeaderValue>,
+    /// What the frames may have because of it.
+    pub extensions: Extensions,
 }
 
 /// Why an answer is not the 101 of a WebSocket server to this offer.
@@ -110,8 +113,8 @@ pub fn check_switch(
         return Err(BadSwitch::Connection);
     }
     check_accept(headers, offer)?;
-    check_extensions(headers, offer)?;
-    Ok(Switch { subprotocol: chosen_subprotocol(headers, offer)? })
+    let extensions = chosen_extensions(headers, offer)?;
+    Ok(Switch { subprotocol: chosen_subprotocol(headers, offer)?, extensions })
 }
 
 /// The `Sec-WebSocket-Accept` that answers `key`.
@@ -199,12 +202,18 @@ fn check_accept(headers: &HeaderMap, offer: &Offer) -> Result<(), BadSwitch> {
     Ok(())
 }
 
-fn check_extensions(headers: &HeaderMap, offer: &Offer) -> Result<(), BadSwitch> {
-    let mut chosen = extension_names(headers);
-    match chosen.find(|name| !offer.extensions.iter().any(|offered| offered == name)) {
-        Some(name) => Err(BadSwitch::ExtensionNotOffered(value(name))),
-        None => Ok(()),
+fn chosen_extensions(headers: &HeaderMap, offer: &Offer) -> Result<Extensions, BadSwitch> {
+    let mut extensions = Extensions::None;
+    for name in extension_names(headers) {
+        if !offer.extensions.iter().any(|offered| offered == name) {
+            return Err(BadSwitch::ExtensionNotOffered(value(name)));
+        }
+        extensions = match (name, extensions) {
+            (b"permessage-deflate", Extensions::None) => Extensions::Deflate,
+            _ => Extensions::Unknown,
+        };
     }
+    Ok(extensions)
 }
 
 fn chosen_subprotocol(

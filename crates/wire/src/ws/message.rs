@@ -20,7 +20,8 @@ use bytes::Bytes;
 use crate::Violation;
 use crate::ws::assembly::{Assembly, CutHeader, Frame, Message, Place, take};
 use crate::ws::close::{self, CloseCode};
-use crate::ws::frame::{CONTROL_BYTES_MAX, FrameHeader, Opcode};
+use crate::ws::frame::{FrameHeader, Opcode};
+use crate::ws::rules::{self, Extensions};
 
 /// The side that decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,46 +163,25 @@ impl Decoder {
 
     /// Everything that a header can be wrong in, before a byte of its payload is looked at.
     fn begin(&mut self, header: FrameHeader) -> Result<Frame, Violation> {
-        if header.rsv != 0 {
-            return Err(Violation::ReservedBits(header.rsv));
-        }
-        let opcode = Opcode::try_from(header.opcode)?;
-        match (self.role, header.mask) {
-            (Role::Server, None) => return Err(Violation::NotMasked),
-            (Role::Client, Some(_)) => return Err(Violation::Masked),
-            _ => {}
-        }
+        let opcode = rules::check_frame(self.role, Extensions::None, &header)?;
         match opcode.is_control() {
-            true => check_control(opcode, &header)?,
+            true => rules::check_control(opcode, &header)?,
             false => self.begin_data(opcode, &header)?,
         }
         Ok(Frame { header, opcode, received: 0 })
     }
 
     fn begin_data(&mut self, opcode: Opcode, header: &FrameHeader) -> Result<(), Violation> {
-        let limits = self.limits;
         let message = self.assembly.as_mut().and_then(|assembly| assembly.message.as_mut());
-        let (held, fragments) = match (opcode, message) {
-            (Opcode::Continuation, None) => return Err(Violation::ContinuationWithoutStart),
-            (Opcode::Continuation, Some(message)) => {
+        rules::check_order(opcode, message.is_some())?;
+        let (held, fragments) = match message {
+            Some(message) => {
                 message.fragments = message.fragments.saturating_add(1);
                 (message.bytes.len() as u64, message.fragments)
             }
-            (_, None) => (0, 1),
-            (_, Some(_)) => return Err(Violation::MessageNotFinished(opcode)),
+            None => (0, 1),
         };
-        let length = header.length;
-        if length > limits.frame_bytes_max {
-            return Err(Violation::FrameTooBig { length, max: limits.frame_bytes_max });
-        }
-        let length = held.saturating_add(length);
-        if length > limits.message_bytes_max {
-            return Err(Violation::MessageTooBig { length, max: limits.message_bytes_max });
-        }
-        if fragments > limits.fragments_max {
-            return Err(Violation::TooManyFragments { max: limits.fragments_max });
-        }
-        Ok(())
+        rules::check_size(&self.limits, header.length, held, fragments)
     }
 
     fn take_control<'i>(
@@ -289,16 +269,6 @@ impl PartialEq for Payload<'_> {
 }
 
 impl Eq for Payload<'_> {}
-
-fn check_control(opcode: Opcode, header: &FrameHeader) -> Result<(), Violation> {
-    if !header.fin {
-        return Err(Violation::ControlFragmented(opcode));
-    }
-    if header.length > CONTROL_BYTES_MAX as u64 {
-        return Err(Violation::ControlTooLong { opcode, length: header.length });
-    }
-    Ok(())
-}
 
 fn whole_message(opcode: Opcode, piece: &[u8]) -> Result<Event<'_>, Violation> {
     if opcode != Opcode::Text {

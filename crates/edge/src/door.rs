@@ -1,0 +1,173 @@
+//! What stands before a listener or a route: by address, and by count.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Instant;
+
+use tidewire_auth::identity::Identity;
+use tidewire_runtime::conn::Conn;
+use tidewire_runtime::connections::Signal;
+
+use crate::access_log::ConnectionRecord;
+use crate::address_rules::AddressRules;
+use crate::end::{End, Party, Phase, Reason};
+use crate::limits::turned::Turned;
+use crate::limits::turnstile::{Entered, Pass, Turnstile};
+use crate::linger::linger;
+use crate::service::EdgeShard;
+
+/// Who may come in.
+#[derive(Debug)]
+pub struct Door {
+    pub addresses: Arc<AddressRules>,
+    pub turnstile: Arc<Turnstile>,
+    denied: AtomicU64,
+}
+
+/// What comes to a door of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comer {
+    Handshake,
+    Request,
+}
+
+impl Door {
+    pub fn new(addresses: AddressRules, turnstile: Turnstile) -> Self {
+        let (addresses, turnstile) = (Arc::new(addresses), Arc::new(turnstile));
+        Self { addresses, turnstile, denied: AtomicU64::new(0) }
+    }
+
+    /// Lets a connection in, which may have to wait for its turn.
+    pub fn enter(&self, client: IpAddr) -> Result<Entered, Turned> {
+        self.look(client)?;
+        self.turnstile.enter(client)
+    }
+
+    /// Lets a request in, once it is its turn.
+    pub async fn admit(&self, client: IpAddr, comer: Comer) -> Result<Option<Pass>, Turned> {
+        self.look(client)?;
+        if comer == Comer::Request {
+            return self.turnstile.request(client).map(|()| None);
+        }
+        let Entered { pass, turn } = self.turnstile.enter(client)?;
+        if !turn.is_zero() {
+            // In a box: those who do not wait do not carry a timer's room.
+            Box::pin(tokio::time::sleep(turn)).await;
+        }
+        Ok(pass)
+    }
+
+    /// Lets in one whom [`Door::admit`] has, and who has an identity now.
+    pub async fn identify(
+        &self,
+        pass: Option<&mut Pass>,
+        identity: &Identity,
+        comer: Comer,
+    ) -> Result<(), Turned> {
+        if comer == Comer::Request {
+            return self.turnstile.request_of(identity);
+        }
+        let Some(pass) = pass else { return Ok(()) };
+        let turn = pass.identify(identity)?;
+        if !turn.is_zero() {
+            Box::pin(tokio::time::sleep(turn)).await;
+        }
+        Ok(())
+    }
+
+    /// How many were not let in for their address.
+    pub fn denied(&self) -> u64 {
+        self.denied.load(Ordering::Relaxed)
+    }
+
+    fn look(&self, client: IpAddr) -> Result<(), Turned> {
+        if self.addresses.admits(client) {
+            return Ok(());
+        }
+        self.denied.fetch_add(1, Ordering::Relaxed);
+        Err(Turned::Denied)
+    }
+}
+
+/// Waits until it is the turn of a connection of which nothing was read yet. False when the worker
+/// ends meanwhile.
+pub(crate) async fn wait_for_turn(conn: &Conn, turn: std::time::Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(turn) => true,
+        signal = conn.watch.signal() => {
+            debug_assert_ne!(signal, Signal::Expired, "a connection that waits has no deadline yet");
+            false
+        }
+    }
+}
+
+/// Ends a connection that a listener does not let in. Who comes too often or with too many is told,
+/// if that can be done without a TLS handshake, and as long as not too many listen.
+pub(crate) fn turn_away(shard: &Rc<EdgeShard>, conn: Conn, listener: usize, why: Turned) {
+    let Conn { mut socket, watch, peer, .. } = conn;
+    let has_tls = shard.edge.tls[listener].is_some();
+    let record = ConnectionRecord {
+        peer,
+        listener,
+        begun: Instant::now(),
+        requests: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        tls: None,
+        error: Some(why.as_str().to_owned()),
+    };
+    let reason = if why == Turned::Denied { Reason::Denied } else { Reason::Limited };
+    let phase = if has_tls { Phase::Tls } else { Phase::Request };
+    record.log(shard, End::by(Party::Edge, reason), phase);
+    if has_tls || why == Turned::Denied || shard.lingering.get() >= LINGERING_MAX {
+        return;
+    }
+    let lingering = Lingering::begin(&shard.lingering);
+    tokio::task::spawn_local(async move {
+        let _lingering = lingering;
+        let answer = too_many(why);
+        // It has room for that: nothing was written to it yet.
+        let written = poll_fn(|cx| match watch.poll_signal(cx) {
+            Poll::Ready(_) => Poll::Ready(Ok(0)),
+            Poll::Pending => socket.poll_write(cx, answer.as_bytes()),
+        });
+        if matches!(written.await, Ok(length) if length == answer.len()) {
+            linger(&mut socket, &watch).await;
+        }
+    });
+}
+
+fn too_many(why: Turned) -> String {
+    let Turned::Limited { limit, .. } = why else { return String::new() };
+    let text = format!("429 Too Many Requests: {limit}\n");
+    format!(
+        "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: {}\r\n\
+         content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{text}",
+        why.retry_after(),
+        text.len()
+    )
+}
+
+/// One of those who are told that they were turned away.
+struct Lingering(Rc<Cell<usize>>);
+
+impl Lingering {
+    fn begin(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// On each worker. What is above it is a flood, and is closed without a word.
+const LINGERING_MAX: usize = 256;
