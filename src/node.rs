@@ -219,6 +219,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
     let authorities: Vec<_> =
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
+    let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
     let listeners = plan.listeners.into_iter().map(|listener| {
         let turnstile = Turnstile::new(format!("listener `{}`", listener.name), &listener.quotas);
         (listener.name, (listener.https, Door::new(listener.addresses, turnstile)))
@@ -229,6 +230,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         tls,
         listeners,
         https,
+        head_limits,
         listener_doors,
         routes,
         route_doors,

@@ -1,6 +1,8 @@
 //! What is no request, or could be read as two: refused at the front door, before any server is
 //! asked.
 
+use tidewire_testkit::http::Request;
+use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script;
 
@@ -10,7 +12,9 @@ fn check_refused(text: &str, status: u16) {
     let rig = Rig::new(script::mirrors);
     let mut peer = rig.connect();
     peer.send(text);
-    peer.response().expect(status);
+    let response = peer.response().expect(status);
+    assert!(response.text().starts_with(&format!("{status} ")), "no reason: {response:?}");
+    assert_eq!(response.headers.get("connection"), Some("close"));
     peer.expect_gone();
     assert_eq!(rig.server.accepted(), 0, "the server was asked {text:?}");
 }
@@ -31,44 +35,85 @@ fn a_request_that_can_be_read_in_two_ways_is_refused() {
     check_refused(&post("Content-Length: -5\r\n"), 400);
     check_refused(&post("Content-Length: +5\r\n"), 400);
     check_refused(&post("Content-Length: 99999999999999999999\r\n"), 400);
-    check_refused(&post("Transfer-Encoding: gzip\r\n"), 400);
-    check_refused(&post("Transfer-Encoding: chunked, gzip\r\n"), 400);
-    check_refused(&post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"), 400);
+    check_refused(&post("Transfer-Encoding: gzip\r\n"), 501);
+    check_refused(&post("Transfer-Encoding: chunked, gzip\r\n"), 501);
+    check_refused(&post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"), 501);
     check_refused(&post("Transfer-Encoding: gzip, chunked\r\n"), 501);
-    check_refused(&post("Transfer-Encoding: xchunked\r\n"), 400);
-    check_refused(&post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 501);
+    check_refused(&post("Transfer-Encoding: xchunked\r\n"), 501);
+    check_refused(&post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 400);
+    check_refused(&post("Content-Length: 5\r\nContent-Length: 5\r\n"), 400);
+    check_refused(&post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400);
+    check_refused(&post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), 400);
     check_refused("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400);
 }
 
-/// RFC 9112, section 6.1: what a hop that went by the length takes for the next request must not
-/// be one here.
+/// What comes in one piece with the request that it is behind.
 #[test]
-fn with_chunks_and_a_length_the_chunks_count_and_nothing_follows() {
-    for lengths in [
-        "Content-Length: 5\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: \
-        chunked\r\nContent-Length: 5",
+fn a_request_behind_a_good_one_is_refused_behind_its_answer() {
+    let good = "GET /good HTTP/1.1\r\nHost: a\r\n\r\n";
+    for bad in [
+        "GET /bad HTTP/1.1\nHost: a\n\n",
+        "GET /bad HTTP/1.1\r\nHost : a\r\n\r\n",
+        "POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ] {
         let rig = Rig::new(script::mirrors);
         let mut peer = rig.connect();
-        peer.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{lengths}\r\n\r\n0\r\n\r\n"));
-        peer.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
-        peer.response().expect(200);
-        peer.expect_end();
-        assert!(!rig.server.request().headers.has("content-length"));
-        assert!(rig.server.requests().is_empty(), "the rest was taken for a request");
+        peer.send(format!("{good}{good}{bad}{good}"));
+        assert!(peer.response().expect(200).text().contains("GET /good"));
+        assert!(peer.response().expect(200).text().contains("GET /good"));
+        peer.response().expect(400);
+        peer.expect_gone();
+        let asked = rig.server.requests();
+        assert!(asked.iter().all(|request| request.target == "/good"), "{asked:?}");
     }
 }
 
 #[test]
-fn a_chunk_that_is_none_ends_the_connection() {
+fn a_chunk_that_is_none_is_refused_and_its_server_gets_no_whole_body() {
     for chunk in ["zz\r\n", "-1\r\n", "fffffffffffffffff\r\n", "3\r\nabcdef", "3\nabc\n"] {
         let rig = Rig::new(script::mirrors);
         let mut peer = rig.connect();
         peer.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.send("2\r\nok\r\n");
+        rig.server.request();
         peer.send(chunk);
+        peer.response().expect(400);
         peer.expect_gone();
+        // A server that had got the end would have been asked for another request there.
+        rig.answer("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect(200);
+        assert_eq!(rig.server.accepted(), 2, "the connection of a broken request was used again");
     }
+}
+
+/// Nothing may look like an answer behind half of another one.
+#[test]
+fn a_chunk_that_is_none_ends_an_answer_that_has_begun() {
+    let rig = Rig::new(|_: &Request, peer: &mut Peer| {
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n0123456789");
+        peer.expect_gone();
+    });
+    let mut peer = rig.connect();
+    peer.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_eq!(peer.response_head().status, 200);
+    assert_eq!(peer.take(10), b"0123456789");
+    peer.send("zz\r\n");
+    peer.expect_gone();
+    assert_eq!(peer.take_some(), b"");
+}
+
+#[test]
+fn what_follows_a_handshake_that_failed_is_no_request() {
+    let rig = Rig::new(script::declines_with_426);
+    let mut peer = rig.connect();
+    peer.send(
+        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\
+         GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    let response = peer.response().expect(426);
+    assert_eq!(response.headers.get("connection"), Some("close"));
+    peer.expect_gone();
+    assert_eq!(rig.server.accepted(), 0);
 }
 
 #[test]

@@ -12,6 +12,7 @@ const BOUNDS: &[(&str, u32, u32)] = &[
     // More threads than any machine has cores.
     ("workers", 1, 1024),
     ("listen.https_redirect", 1, 65535),
+    ("listen.http.max_headers", 1, 1000),
     ("listen.limits.max_known", 1, 10_000_000),
     ("listen.limits.total.burst", 1, 10_000_000),
     ("limits.max_known", 1, 10_000_000),

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidewire_edge::head_limits::HttpConfig;
 use tidewire_edge::limits::quota::ArrivalLimitsConfig;
 use tidewire_edge::network::Network;
 
@@ -28,6 +29,9 @@ pub struct ListenConfig {
     pub https_redirect: Option<u16>,
     /// Speak TLS here; without it, what is said can be read on the way.
     pub tls: Option<TlsConfig>,
+    /// How large the head of a request may be.
+    #[serde(default)]
+    pub http: HttpConfig,
     /// The addresses and networks whose connections are taken; all when neither this nor
     /// `allow_file` is set. Others are closed before anything is read, and before TLS.
     pub allow: Option<OneOrMany<Network>>,

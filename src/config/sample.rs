@@ -76,6 +76,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("route.auth", r#""users""#),
     ("route.claims", r#"{ role = ["admin", "staff"] }"#),
     ("limits.profile", r#""strict""#),
+    ("limits.max_body", r#""1MiB""#),
+    ("limits.min_body_rate", r#""240B""#),
     ("limits.compression", r#""refuse""#),
     ("limits.lifetime", r#""24h""#),
     ("limits.stall", r#""30s""#),

@@ -39,6 +39,7 @@ impl<'c> Checks<'c> {
             name: it.name.clone(),
             bind: it.bind.0.iter().map(|address| address.0).collect(),
             https: self.https(it, tables.index(index)),
+            head_limits: self.heads(&it.http, tables.index(index).key("http")),
             tls: self.tls(it, tables.index(index)),
             addresses: self.addresses(&it.into(), tables.index(index)),
             quotas: self.listener_quotas(it, tables.index(index), config),

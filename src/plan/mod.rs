@@ -11,6 +11,7 @@ mod backends;
 pub mod belongings;
 mod cross_site;
 mod frame_limits;
+mod heads;
 mod https;
 mod hub;
 mod limits;
@@ -50,6 +51,7 @@ use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
 use tidewire_runtime::units::Period;
+use tidewire_wire::http::framing::HeadLimits;
 
 use self::acme::{AcmePlan, AcmeWanted};
 use self::auth::AuthPlan;
@@ -114,6 +116,7 @@ pub struct ListenerPlan {
     /// At least one.
     pub bind: Vec<SocketAddr>,
     pub https: HttpsPolicy,
+    pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
     pub addresses: AddressRules,
     pub quotas: Quotas,

@@ -190,7 +190,7 @@ pub struct ConnectionRecord {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub tls: Option<TlsVersion>,
-    /// What went wrong with TLS.
+    /// What went wrong with TLS, or was wrong with a request.
     pub error: Option<String>,
 }
 

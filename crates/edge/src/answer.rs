@@ -13,6 +13,7 @@ use tidewire_wire::ws::handshake::Refusal;
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
 use crate::forward::ServerBody;
+use crate::hygiene::Unfit;
 use crate::session::Over;
 
 /// The body of an answer to a client.
@@ -42,6 +43,10 @@ pub enum BodyError {
     ClientTimeout,
     #[error("the client's body broke off: {0}")]
     Client(hyper::Error),
+    #[error("the client's connection ended before its body")]
+    ClientGone,
+    #[error("the client's body is over {0} bytes")]
+    TooLarge(u64),
     #[error("the file could not be read: {0}")]
     File(std::io::Error),
 }
@@ -58,6 +63,13 @@ pub fn with_type(status: StatusCode, content: Bytes, media_type: HeaderValue) ->
     let mut response = Response::new(Body::own(content));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response
+}
+
+/// The answer to a request that no route serves.
+pub fn unfit(unfit: Unfit) -> Response<Body> {
+    let mut response = text(unfit.status(), unfit);
+    response.headers_mut().extend(unfit.header());
     response
 }
 

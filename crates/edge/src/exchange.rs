@@ -18,11 +18,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use tidewire_runtime::socket::Socket;
-use tidewire_wire::http::hop::strip_hop_by_hop;
 use tidewire_wire::ws::handshake::{Offer, check_switch};
 
 use crate::answer::{self, Body};
 use crate::backend::{Backend, Lease};
+use crate::bad_answer::cleanse;
 use crate::dial::dial;
 use crate::fault::Fault;
 use crate::forward::ServerBody;
@@ -67,6 +67,9 @@ pub async fn exchange(
         Err(_) => return fail(Fault::ServerTimeout),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if let Err(bad) = cleanse(&mut response) {
+            return fail(Fault::BadAnswer(bad));
+        }
         return Ok(decline(response, (!is_over).then_some(connection), lease));
     }
     let switch = match check_switch(response.status(), response.headers(), offer) {
@@ -74,8 +77,10 @@ pub async fn exchange(
         Err(wrong) => return fail(Fault::Switch(wrong)),
     };
     let accept = tidewire_wire::ws::handshake::accept_key(&offer.key);
-    let mut headers = std::mem::take(response.headers_mut());
-    strip_hop_by_hop(&mut headers);
+    if let Err(bad) = cleanse(&mut response) {
+        return fail(Fault::BadAnswer(bad));
+    }
+    let headers = std::mem::take(response.headers_mut());
     let parts = connection.into_parts();
     Ok(Exchanged::Switched(Switched {
         response: answer::switching(headers, &accept),
@@ -123,13 +128,12 @@ async fn ask(shard: &EdgeShard, socket: Socket, request: Request<()>) -> hyper::
 /// Passes on an answer that is not a 101. The connection closes behind it, since what the client
 /// sent meanwhile may be frames or requests.
 fn decline(
-    mut response: Response<hyper::body::Incoming>,
+    response: Response<hyper::body::Incoming>,
     connection: Option<Connection>,
     lease: Lease,
 ) -> Exchanged {
     let server = lease.server().name.clone();
     let timeout = lease.backend().timeouts.server.0;
-    strip_hop_by_hop(response.headers_mut());
     if let Some(connection) = connection {
         tokio::task::spawn_local(async move {
             let _ = connection.await;

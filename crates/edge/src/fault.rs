@@ -7,6 +7,7 @@ use tidewire_wire::ws::handshake::BadSwitch;
 
 use crate::answer::{self, Body};
 use crate::backend::NoServer;
+use crate::bad_answer::BadAnswer;
 
 /// Why a request could not be answered by a server. The status tells apart what happened: 503, no
 /// server could be reached; 504, one was and did not answer in time; 502, its answer was none.
@@ -28,6 +29,10 @@ pub enum Fault {
     Switch(BadSwitch),
     #[error("the server switched protocols though nobody had asked it to")]
     UnaskedSwitch,
+    #[error("the server's answer could be read in two ways: {0}")]
+    BadAnswer(BadAnswer),
+    #[error("the body is over {0} bytes, which is the most that this route takes")]
+    BodyTooLarge(u64),
     #[error("the client's body broke off or did not go on in time")]
     ClientBody,
 }
@@ -48,9 +53,12 @@ impl Fault {
         match self {
             Self::NoServer(_) | Self::Connect(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::ServerClosed | Self::NotHttp(_) | Self::Switch(_) | Self::UnaskedSwitch => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::ServerClosed
+            | Self::NotHttp(_)
+            | Self::Switch(_)
+            | Self::BadAnswer(_)
+            | Self::UnaskedSwitch => StatusCode::BAD_GATEWAY,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientBody => StatusCode::REQUEST_TIMEOUT,
         }
     }
@@ -80,6 +88,8 @@ impl Fault {
             Self::NotHttp(_) => "server_not_http",
             Self::Switch(_) => "server_bad_switch",
             Self::UnaskedSwitch => "server_unasked_switch",
+            Self::BadAnswer(_) => "server_bad_answer",
+            Self::BodyTooLarge(_) => "body_too_large",
             Self::ClientBody => "client_body",
         }
     }

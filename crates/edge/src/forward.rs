@@ -1,6 +1,5 @@
 //! Plain HTTP, from a client to a server and back, its bodies streamed.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,16 +13,16 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tidewire_runtime::socket::Socket;
-use tidewire_wire::http::hop::strip_hop_by_hop;
-use tokio::time::{Instant, Sleep};
 
 use crate::answer::BodyError;
 use crate::backend::{Backend, Lease};
+use crate::bad_answer::cleanse;
+use crate::client_body::{ClientBody, Upload, UploadState};
 use crate::dial::dial_first;
 use crate::fault::Fault;
 use crate::http_io::{HttpIo, Meter};
-use crate::onward::silence;
-use crate::service::{Edge, EdgeShard};
+use crate::service::EdgeShard;
+use crate::wait::Wait;
 
 /// A server's answer, its head rebuilt for the client.
 pub struct Forwarded {
@@ -37,6 +36,19 @@ pub struct Forwarded {
 /// request goes out again on a new one, if nothing of it was sent, or if it may be sent twice
 /// (RFC 9110, section 9.2.2).
 pub async fn forward(
+    shard: &Rc<EdgeShard>,
+    backend: &Arc<Backend>,
+    request: Request<ClientBody>,
+) -> Result<Forwarded, Fault> {
+    let upload = request.body().upload();
+    let forwarded = forward_once_or_again(shard, backend, request).await;
+    forwarded.map_err(|fault| match upload.state() {
+        UploadState::TooLarge(max) => Fault::BodyTooLarge(max),
+        _ => fault,
+    })
+}
+
+async fn forward_once_or_again(
     shard: &Rc<EdgeShard>,
     backend: &Arc<Backend>,
     request: Request<ClientBody>,
@@ -114,6 +126,7 @@ async fn exchange(
     request: Request<ClientBody>,
 ) -> Result<Forwarded, Failed> {
     let timeout = lease.backend().timeouts.server.0;
+    let upload = request.body().upload();
     let answered = tokio::time::timeout(timeout, sender.try_send_request(request)).await;
     let fail = |fault| {
         lease.server().counts.response_errors.fetch_add(1, Ordering::Relaxed);
@@ -130,12 +143,14 @@ async fn exchange(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return fail(Fault::UnaskedSwitch);
     }
-    strip_hop_by_hop(response.headers_mut());
+    if let Err(bad) = cleanse(&mut response) {
+        return fail(Fault::BadAnswer(bad));
+    }
     let server = lease.server().name.clone();
     let response = response.map(|incoming| ServerBody {
         incoming,
         wait: Wait::new(timeout),
-        keep: Some(Keep { shard: Rc::clone(shard), sender, lease }),
+        keep: Some(Keep { shard: Rc::clone(shard), sender, lease, upload }),
     });
     Ok(Forwarded { response, server })
 }
@@ -154,6 +169,7 @@ struct Keep {
     shard: Rc<EdgeShard>,
     sender: SendRequest<ClientBody>,
     lease: Lease,
+    upload: Rc<Upload>,
 }
 
 impl ServerBody {
@@ -162,9 +178,12 @@ impl ServerBody {
         Self { incoming, wait: Wait::new(timeout), keep: None }
     }
 
-    /// The body is whole: the connection can serve the next request.
+    /// The body is whole: the connection can serve the next request, unless this one is still
+    /// being sent.
     fn finish(&mut self) {
-        if let Some(Keep { shard, sender, lease }) = self.keep.take() {
+        if let Some(Keep { shard, sender, lease, upload }) = self.keep.take()
+            && upload.state() == UploadState::Whole
+        {
             shard.pool.put((lease.backend().index, lease.index()), sender);
         }
     }
@@ -181,7 +200,7 @@ impl HttpBody for ServerBody {
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                this.wait.restart();
+                this.wait.restart(0);
                 match &frame {
                     Some(Ok(_)) if this.incoming.is_end_stream() => this.finish(),
                     None => this.finish(),
@@ -211,87 +230,5 @@ impl Drop for ServerBody {
         if self.incoming.is_end_stream() {
             self.finish();
         }
-    }
-}
-
-/// A client's body on its way to a server.
-#[derive(Debug)]
-pub struct ClientBody {
-    /// `None` is empty.
-    incoming: Option<Incoming>,
-    /// Knows what its trailers must not say.
-    edge: Option<Arc<Edge>>,
-    wait: Wait,
-}
-
-impl ClientBody {
-    pub fn new(incoming: Incoming, timeout: Duration, edge: Arc<Edge>) -> Self {
-        Self { incoming: Some(incoming), edge: Some(edge), wait: Wait::new(timeout) }
-    }
-
-    pub(crate) fn empty() -> Self {
-        Self { incoming: None, edge: None, wait: Wait::new(Duration::ZERO) }
-    }
-}
-
-impl HttpBody for ClientBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
-        match Pin::new(incoming).poll_frame(cx) {
-            Poll::Ready(mut frame) => {
-                this.wait.restart();
-                if let (Some(Ok(frame)), Some(edge)) = (&mut frame, &this.edge)
-                    && let Some(trailers) = frame.trailers_mut()
-                {
-                    silence(trailers, &edge.identity_headers);
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
-            }
-            Poll::Pending if this.wait.is_over(cx) => {
-                Poll::Ready(Some(Err(BodyError::ClientTimeout)))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
-    }
-}
-
-/// The time that a peer has to go on with its body. Armed by the first wait, so that a body that
-/// is there at once costs no timer.
-#[derive(Debug)]
-struct Wait {
-    timeout: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Wait {
-    fn new(timeout: Duration) -> Self {
-        Self { timeout, sleep: None }
-    }
-
-    fn restart(&mut self) {
-        if let Some(sleep) = &mut self.sleep {
-            sleep.as_mut().reset(Instant::now() + self.timeout);
-        }
-    }
-
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        let timeout = self.timeout;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        sleep.as_mut().poll(cx).is_ready()
     }
 }

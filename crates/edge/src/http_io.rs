@@ -12,6 +12,8 @@ use tidewire_runtime::deadline::{NEVER, Tick};
 use tidewire_runtime::socket::Socket;
 use tidewire_runtime::worker::Worker;
 
+use crate::framing::{Answer, Framing};
+
 /// A socket with a [`Meter`] on it.
 #[derive(Debug)]
 pub struct HttpIo {
@@ -29,18 +31,36 @@ pub struct Meter {
     heard: Cell<Tick>,
     /// Since when the peer takes nothing, `NEVER` while it does.
     stalled: Cell<Tick>,
+    /// Of a client; servers are asked and do not ask.
+    framing: Option<Framing>,
 }
 
 impl Meter {
+    /// Of a server's connection.
     pub fn new(worker: Rc<Worker>) -> Rc<Self> {
+        Self::with(worker, None)
+    }
+
+    /// Of a client's connection, whose requests are followed.
+    pub fn of_client(worker: Rc<Worker>, framing: Framing) -> Rc<Self> {
+        Self::with(worker, Some(framing))
+    }
+
+    fn with(worker: Rc<Worker>, framing: Option<Framing>) -> Rc<Self> {
         let none = || Cell::new(NEVER);
         Rc::new(Self {
             worker,
+            framing,
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             heard: none(),
             stalled: none(),
         })
+    }
+
+    /// Of a client's connection.
+    pub fn framing(&self) -> Option<&Framing> {
+        self.framing.as_ref()
     }
 
     pub fn bytes_in(&self) -> u64 {
@@ -83,6 +103,12 @@ impl Meter {
         }
     }
 
+    /// Whether hyper says something that nobody has asked it to: what it thinks of a head that it
+    /// cannot read. The session says that, with a reason.
+    fn is_unasked(&self) -> bool {
+        self.framing.as_ref().is_some_and(|framing| framing.answer() == Answer::None)
+    }
+
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Ready(Ok(length)) => {
@@ -112,13 +138,21 @@ impl Read for HttpIo {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let framing = this.meter.framing.as_ref();
+        if framing.is_some_and(Framing::is_refused) {
+            return Poll::Pending; // The session ends the connection.
+        }
         // Through the scratch buffer: hyper's own may be uninitialised memory, which only unsafe
         // code could hand to the kernel. A head is a few hundred bytes to copy.
         with_scratch(|scratch| {
             let room = buffer.remaining().min(scratch.len());
             let length = ready!(this.socket.poll_read(cx, &mut scratch[..room]))?;
             this.meter.note_read(length);
-            buffer.put_slice(&scratch[..length]);
+            let good = framing.map_or(length, |framing| framing.follow(&scratch[..length]));
+            if good == 0 && length > 0 {
+                return Poll::Pending; // To hyper, no bytes would be the end.
+            }
+            buffer.put_slice(&scratch[..good]);
             Poll::Ready(Ok(()))
         })
     }
@@ -131,6 +165,9 @@ impl Write for HttpIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.meter.is_unasked() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = this.socket.poll_write(cx, bytes);
         this.meter.note_write(&written);
         written
@@ -139,11 +176,14 @@ impl Write for HttpIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let unsent = this.socket.unsent_bytes();
-        if unsent == 0 {
-            return Poll::Ready(Ok(()));
+        let mut flushed = Poll::Ready(Ok(()));
+        if unsent > 0 {
+            flushed = this.socket.poll_flush(cx);
+            this.meter.note_flush(flushed.is_ready(), this.socket.unsent_bytes() < unsent);
         }
-        let flushed = this.socket.poll_flush(cx);
-        this.meter.note_flush(flushed.is_ready(), this.socket.unsent_bytes() < unsent);
+        if let (Poll::Ready(Ok(())), Some(framing)) = (&flushed, &this.meter.framing) {
+            framing.note_flushed();
+        }
         flushed
     }
 
@@ -163,6 +203,9 @@ impl Write for HttpIo {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.meter.is_unasked() {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let written = this.socket.poll_write_vectored(cx, slices);
         this.meter.note_write(&written);
         written

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use hyper::client::conn::http1::SendRequest;
 
-use crate::forward::ClientBody;
+use crate::client_body::ClientBody;
 
 /// A place in the configuration: backend and server.
 pub type ServerKey = (usize, usize);

@@ -8,6 +8,7 @@ use tidewire_auth::live::Lives;
 use tidewire_auth::revocation::Revocations;
 use tidewire_runtime::conn::Conn;
 use tidewire_runtime::worker::{Service, Worker};
+use tidewire_wire::http::framing::HeadLimits;
 
 use crate::auth::authority::Authority;
 use crate::auth::forward::Verdicts;
@@ -16,6 +17,7 @@ use crate::backend::Backend;
 use crate::challenge::Challenges;
 use crate::door::{self, Door};
 use crate::endpoint::Endpoint;
+use crate::head_limits;
 use crate::https_policy::HttpsPolicy;
 use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
@@ -33,6 +35,8 @@ pub struct Edge {
     pub tls: Vec<Option<Arc<Tls>>>,
     /// What each listener does for TLS, by index.
     pub https: Vec<HttpsPolicy>,
+    /// How large heads may be on each listener, by index.
+    pub head_limits: Vec<HeadLimits>,
     /// What stands before the listeners, by index.
     pub listener_doors: Vec<Door>,
     pub routes: Vec<Route>,
@@ -80,8 +84,8 @@ pub struct EdgeShard {
     pub metrics: Arc<EdgeMetrics>,
     /// Connections that were turned away and are being told.
     pub lingering: Rc<Cell<usize>>,
-    /// HTTP with clients.
-    pub http: hyper::server::conn::http1::Builder,
+    /// HTTP with clients, by listener.
+    pub http: Vec<hyper::server::conn::http1::Builder>,
     /// HTTP with servers.
     pub server_http: hyper::client::conn::http1::Builder,
 }
@@ -93,8 +97,7 @@ impl EdgeShard {
         endpoints: Vec<Rc<dyn Endpoint>>,
         metrics: Arc<EdgeMetrics>,
     ) -> Rc<Self> {
-        let mut http = hyper::server::conn::http1::Builder::new();
-        http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).half_close(false);
+        let http = edge.head_limits.iter().map(head_limits::server).collect();
         let mut server_http = hyper::client::conn::http1::Builder::new();
         server_http.max_buf_size(SERVER_BYTES);
         let (pool, verdicts) = (Pool::default(), Verdicts::default());
@@ -143,12 +146,6 @@ impl Service for EdgeService {
     }
 }
 
-/// Most bytes of a request head; more is answered 431.
-const HEAD_BYTES: usize = 16 * 1024;
-
 /// Most bytes that are read of a server before a client has taken them, and of a response head.
 /// hyper's own bound is 400 KiB; a client that stalls in a download costs some of these.
 const SERVER_BYTES: usize = 32 * 1024;
-
-/// Most headers of a request.
-const HEADERS: usize = 100;

@@ -20,6 +20,7 @@ use std::time::Instant;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tidewire_auth::live::Live;
 use tidewire_auth::method::Found;
@@ -38,6 +39,7 @@ use crate::auth::examination::{Examination, Grant, Question};
 use crate::auth::gate::Gate;
 use crate::auth::renewal::TokenRenewal;
 use crate::backend::Backend;
+use crate::client_body::ClientBody;
 use crate::cors::Marks;
 use crate::cross_site::Stopped;
 use crate::door::{self, Comer};
@@ -45,11 +47,13 @@ use crate::end::{End, Party, Phase, Reason};
 use crate::endpoint::Arrival;
 use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
-use crate::forward::{ClientBody, forward};
+use crate::forward::forward;
+use crate::framing::{Answer as Answering, Framing, Refused};
 use crate::handover::Handover;
 use crate::http_io::{HttpIo, Meter};
 use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
+use crate::last_word::LastWord;
 use crate::limits::client::canonical;
 use crate::limits::turned::Turned;
 use crate::limits::turnstile::{Entered, Pass};
@@ -77,7 +81,8 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize, entered: Ent
         }
     };
     let Conn { socket, watch, peer, local } = conn;
-    let meter = Meter::new(Rc::clone(shard.worker()));
+    let framing = Framing::new(shard.edge.head_limits[listener]);
+    let meter = Meter::of_client(Rc::clone(shard.worker()), framing);
     let session = Rc::new(Session {
         watch,
         meter: Rc::clone(&meter),
@@ -92,11 +97,14 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize, entered: Ent
         shard,
     });
     let io = HttpIo::new(socket, meter);
-    let mut http = session.shard.http.serve_connection(io, Service(Rc::clone(&session)));
+    let mut http = session.shard.http[listener].serve_connection(io, Service(Rc::clone(&session)));
     session.watch.expire_after(ticks(session.shard.edge.timeouts.http_request.0));
     let outcome = std::future::poll_fn(|cx| {
         if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
             return Poll::Ready(Outcome::Over(result));
+        }
+        if let Some(refused) = session.framing().refused(session.requests.get()) {
+            return Poll::Ready(Outcome::Refused(refused));
         }
         while let Poll::Ready(signal) = session.watch.poll_signal(cx) {
             match signal {
@@ -117,6 +125,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize, entered: Ent
         Poll::Pending
     })
     .await;
+    session.framing().end();
     let parts = http.into_parts();
     drop(parts.service);
     let socket = parts.io.into_socket();
@@ -161,6 +170,7 @@ enum Stage {
 enum Outcome {
     Over(hyper::Result<()>),
     Ended(Party, Reason),
+    Refused(Refused),
 }
 
 impl Session {
@@ -168,18 +178,24 @@ impl Session {
     async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Response<Body> {
         self.stage.set(Stage::Answering);
         self.requests.set(self.requests.get() + 1);
+        self.framing().set_answer(Answering::Owed);
         self.entrance.replace(self.entrance.take().and_then(Pass::open));
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.peer, self.listener, &parts);
         record.tls = self.secured.as_ref().map(TlsVersion::of);
         let mut response = match hygiene::check(&parts) {
-            Err(unfit) => close_after(answer::text(unfit.status(), unfit)),
+            Err(unfit) => close_after(answer::unfit(unfit)),
             Ok(()) => self.route(&mut record, parts, body).await,
         };
+        self.framing().set_answer(Answering::Begun);
+        let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if self.framing().ends_with(self.requests.get()) && !is_switch {
+            response = close_after(response);
+        }
         record.status = response.status().as_u16();
         self.count(&record, response.status());
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if is_switch {
             return response; // The WebSocket gets the line.
         }
         self.https().mark(response.headers_mut());
@@ -204,6 +220,10 @@ impl Session {
             Err(response) => return *response,
         };
         let Chosen { index, route, captures, marks, grant, found } = chosen;
+        // Known by its Content-Length, before anybody is asked.
+        if let Some(max) = route.limits.body.max.filter(|&max| body.size_hint().lower() > max) {
+            return close_after(self.fault(&Fault::BodyTooLarge(max), record));
+        }
         let subprotocol = take_all_out(&found, &mut parts, &mut classified);
         let client = Client { grant, subprotocol };
         let mut response = match (&route.target, classified) {
@@ -218,6 +238,7 @@ impl Session {
                 self.admit(*endpoint, index, &captures, &offer, record, client).await
             }
             (Target::Backend(backend), Classified::NotWebSocket) => {
+                let body = self.client_body(body, route);
                 self.forward(backend, record, parts, body, client).await
             }
             (Target::Backend(backend), Classified::WebSocket(offer)) => {
@@ -328,13 +349,10 @@ impl Session {
         backend: &Arc<Backend>,
         record: &mut Record,
         parts: Parts,
-        body: Incoming,
+        body: ClientBody,
         client: Client,
     ) -> Response<Body> {
-        let timeout = self.shard.edge.timeouts.client.0;
-        let request = self.rebuild(parts, client.grant);
-        let request =
-            request.map(|()| ClientBody::new(body, timeout, Arc::clone(&self.shard.edge)));
+        let request = self.rebuild(parts, client.grant).map(|()| body);
         match forward(&self.shard, backend, request).await {
             Ok(forwarded) => {
                 record.server = Some(forwarded.server);
@@ -342,6 +360,12 @@ impl Session {
             }
             Err(fault) => self.fault(&fault, record),
         }
+    }
+
+    fn client_body(&self, body: Incoming, route: &Route) -> ClientBody {
+        let timeout = self.shard.edge.timeouts.client.0;
+        let (edge, meter) = (Arc::clone(&self.shard.edge), Rc::clone(&self.meter));
+        ClientBody::new(body, &route.limits.body, timeout, edge, meter)
     }
 
     /// A WebSocket to a backend.
@@ -461,6 +485,10 @@ impl Session {
         }
     }
 
+    fn framing(&self) -> &Framing {
+        self.meter.framing().expect("the connection is a client's")
+    }
+
     /// Whether no request is being read or answered.
     fn is_idle(&self) -> bool {
         self.stage.get() != Stage::Answering && self.meter.heard().is_none()
@@ -478,6 +506,7 @@ impl Session {
     /// An answer is over: the next request may come.
     fn answered(&self) {
         self.stage.set(Stage::KeepAlive);
+        self.framing().set_answer(Answering::Said);
         self.meter.begin();
         self.watch.expire_after(ticks(self.shard.edge.timeouts.http_keep_alive.0));
     }
@@ -514,10 +543,29 @@ impl Session {
         };
         let end = match &outcome {
             Outcome::Ended(by, reason) => End::by(*by, *reason),
+            Outcome::Refused(_) => End::by(Party::Client, Reason::BadRequest),
             Outcome::Over(result) => self.why(result.as_ref().err()),
         };
-        if end.reason == Reason::HttpRequestTimeout && self.meter.heard().is_some() {
-            let _ = socket.try_write(REQUEST_TIMEOUT);
+        let last_word = match outcome {
+            Outcome::Refused(refused) => Some(LastWord::Refused(refused)),
+            Outcome::Over(Err(error)) if end.reason == Reason::BadRequest => {
+                Some(LastWord::Unreadable(error))
+            }
+            _ if end.reason == Reason::HttpRequestTimeout && self.meter.heard().is_some() => {
+                Some(LastWord::TooLate)
+            }
+            _ => None,
+        };
+        let error = last_word.as_ref().map(LastWord::to_string);
+        let can_be_told = match &last_word {
+            Some(LastWord::Refused(refused)) => refused.can_be_told,
+            // What does not go on is the body of a request that has its answer.
+            Some(LastWord::TooLate) if !self.framing().is_in_head(self.requests.get()) => false,
+            _ => self.framing().answer() == Answering::None,
+        };
+        if let Some(last_word) = last_word.filter(|_| can_be_told) {
+            self.shard.metrics.unrouted.add(1);
+            last_word.say(&mut socket);
         }
         let record = ConnectionRecord {
             peer: self.peer,
@@ -527,10 +575,11 @@ impl Session {
             bytes_in: self.meter.bytes_in(),
             bytes_out: self.meter.bytes_out(),
             tls: self.secured.as_ref().map(TlsVersion::of),
-            error: None,
+            error,
         };
         record.log(&self.shard, end, phase);
-        if matches!(end.reason, Reason::Slow | Reason::Broken) {
+        let is_cut = end.reason == Reason::BadRequest && !can_be_told;
+        if is_cut || matches!(end.reason, Reason::Slow | Reason::Broken) {
             socket.reset_on_drop();
         } else if end.by != Party::Client || end.reason != Reason::Eof {
             linger(&mut socket, &self.watch).await;
@@ -643,7 +692,3 @@ fn close_after(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
-
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
-    content-type: text/plain; charset=utf-8\r\ncontent-length: 49\r\n\r\n\
-    408 Request Timeout: no whole request head came.\n";

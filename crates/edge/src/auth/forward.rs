@@ -16,7 +16,8 @@ use tracing::{info, warn};
 
 use super::authority::{Asked, Authority};
 use super::denial::ServiceAnswer;
-use crate::forward::{ClientBody, forward};
+use crate::client_body::ClientBody;
+use crate::forward::forward;
 use crate::service::EdgeShard;
 
 /// What a service says of a client.

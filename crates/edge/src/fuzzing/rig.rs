@@ -28,6 +28,7 @@ use crate::cors::Cors;
 use crate::cross_site::CrossSite;
 use crate::door::Door;
 use crate::end::{Party, Reason};
+use crate::head_limits::HttpConfig;
 use crate::https_policy::HttpsPolicy;
 use crate::limits::quota::{ArrivalLimitsConfig, Quotas};
 use crate::limits::turnstile::Turnstile;
@@ -158,6 +159,7 @@ fn edge(profile: &str) -> Edge {
         https: vec![HttpsPolicy::default()],
         listener_doors: vec![door("public", &of_listener)],
         route_doors: routes.iter().map(|it| door(&it.name, &it.limits.quotas)).collect(),
+        head_limits: vec![HttpConfig::default().limits()],
         routes,
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,

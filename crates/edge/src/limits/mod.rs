@@ -9,6 +9,7 @@
 //! nothing, that of the profile. To add one: an optional field, its value in each profile, and its
 //! line in `resolve`.
 
+pub mod body;
 pub mod client;
 pub mod compression;
 pub mod frame;
@@ -23,8 +24,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidewire_runtime::units::Period;
+use tidewire_runtime::units::{Period, Size};
 
+use self::body::BodyLimits;
 use self::compression::Compression;
 use self::frame::{FrameLimits, FrameLimitsConfig, Sender};
 use self::profile::Profile;
@@ -37,6 +39,13 @@ pub struct LimitsConfig {
     /// What holds where nothing is set: `"default"`, which no honest client notices; `"strict"`,
     /// which is for clients from anywhere; `"off"`, which is no limit at all.
     pub profile: Option<Profile>,
+    /// The largest body of a plain request, in bytes; a larger one is answered 413. No limit by
+    /// default, 1MiB when strict.
+    pub max_body: Option<Size>,
+    /// The bytes in a second that the body of a plain request comes with at least, on average, once
+    /// it was waited for as long as `timeout.client`; a slower one is answered 408. 240B by default
+    /// and when strict.
+    pub min_body_rate: Option<Size>,
     /// Frames from clients.
     pub client: FrameLimitsConfig,
     /// Frames from servers.
@@ -64,6 +73,7 @@ pub struct LimitsConfig {
 /// The limits of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    pub body: BodyLimits,
     pub client: FrameLimits,
     pub server: FrameLimits,
     pub compression: Compression,
@@ -82,6 +92,7 @@ impl Limits {
             Quota::resolve(own, general, &of_profile(profile, whose))
         };
         Self {
+            body: BodyLimits::resolve(own, general, profile),
             client: FrameLimits::resolve(&own.client, &general.client, profile, Sender::Client),
             server: FrameLimits::resolve(&own.server, &general.server, profile, Sender::Server),
             compression: own.compression.or(general.compression).unwrap_or(match profile {

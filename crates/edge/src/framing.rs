@@ -1,0 +1,114 @@
+//! A client's requests and their answers, as the bytes on its connection have them.
+//!
+//! hyper reads and writes through [`HttpIo`](crate::http_io::HttpIo), and this stands there: what
+//! comes is followed before hyper sees it, and what hyper would say of its own is held back, for
+//! the session says it with a reason.
+
+use std::cell::{Cell, RefCell};
+
+use tidewire_wire::http::framing::fault::FramingFault;
+use tidewire_wire::http::framing::{Follower, HeadLimits};
+
+/// What is known of the requests of a connection.
+#[derive(Debug)]
+pub struct Framing {
+    follower: RefCell<Follower>,
+    fault: Cell<Option<FramingFault>>,
+    answer: Cell<Answer>,
+    is_over: Cell<bool>,
+}
+
+/// How far the answer is that is owed to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// There is none: a request is waited for, or is being read.
+    None,
+    /// There is a request and nothing is said to it yet.
+    Owed,
+    /// Some of it may be on the wire.
+    Begun,
+    /// All of it is hyper's to write.
+    Said,
+}
+
+/// A request that is not to be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub fault: FramingFault,
+    /// Whether the client can be told: nothing else is being said, or was said to this request.
+    pub can_be_told: bool,
+}
+
+impl Framing {
+    pub fn new(limits: HeadLimits) -> Self {
+        Self {
+            follower: RefCell::new(Follower::new(limits)),
+            fault: Cell::new(None),
+            answer: Cell::new(Answer::None),
+            is_over: Cell::new(false),
+        }
+    }
+
+    /// Whether nothing more is to be read.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.fault.get().is_some()
+    }
+
+    /// How many of these bytes are for hyper to read.
+    pub(crate) fn follow(&self, bytes: &[u8]) -> usize {
+        let followed = self.follower.borrow_mut().follow(bytes);
+        self.fault.set(followed.fault);
+        followed.good
+    }
+
+    /// How far the answer is to what the client has asked last.
+    pub(crate) fn answer(&self) -> Answer {
+        self.answer.get()
+    }
+
+    pub(crate) fn set_answer(&self, answer: Answer) {
+        self.answer.set(answer);
+    }
+
+    /// hyper has nothing left that it would have to write.
+    pub(crate) fn note_flushed(&self) {
+        if self.answer.get() == Answer::Said {
+            self.answer.set(Answer::None);
+        }
+    }
+
+    /// Whether the connection is over with the request of this number (from 1) if it is not
+    /// answered with a 101: what follows it was not followed.
+    pub(crate) fn ends_with(&self, request: u32) -> bool {
+        let follower = self.follower.borrow();
+        follower.is_beyond() && follower.request() == request
+    }
+
+    /// Whether a further request has begun than the `asked` that hyper has read the heads of.
+    pub(crate) fn is_in_head(&self, asked: u32) -> bool {
+        self.follower.borrow().request() > asked
+    }
+
+    /// The request that is not to be read on, once all before it are answered. `asked` are the
+    /// requests that hyper has read the heads of.
+    pub(crate) fn refused(&self, asked: u32) -> Option<Refused> {
+        let fault = self.fault.get()?;
+        let request = self.follower.borrow().request();
+        if asked >= request {
+            return Some(Refused { fault, can_be_told: self.answer.get() == Answer::Owed });
+        }
+        let is_next = asked + 1 == request && self.answer.get() == Answer::None;
+        is_next.then_some(Refused { fault, can_be_told: true })
+    }
+
+    /// The connection ends: a body that is not whole by now never will be.
+    pub(crate) fn end(&self) {
+        self.is_over.set(true);
+    }
+
+    /// Whether a body that ends now was broken off. hyper lets bodies end without a word when its
+    /// connection is dropped, and to a server a chunked one would look whole.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+}
