@@ -23,7 +23,6 @@ fn slow_heads_are_cut_and_nobody_waits() {
 }
 
 #[test]
-#[ignore = "waits for bodies to have a least rate"]
 fn slow_bodies_are_cut_and_nobody_waits() {
     let arguments = ["-B", "-i", "1", "-t", "POST", "-s", "8192", "-x", "24"];
     check_slowhttptest("slow body", &arguments, "/take");
