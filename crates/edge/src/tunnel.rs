@@ -526,6 +526,10 @@ impl Tunnel {
 pub(crate) struct TunnelTask(Life);
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly always Open; a box would be one more allocation"
+)]
 enum Life {
     Open(Tunnel),
     Lingering(Lingering),

@@ -14,7 +14,7 @@ mod tunnel_witness;
 use tokio::runtime::{Builder, LocalOptions};
 
 pub use self::parsers::{origins, paths};
-use self::rig::Rig;
+use self::rig::{Limited, Rig};
 use self::script::ORDER;
 use crate::end::{Party, Reason};
 
@@ -49,13 +49,14 @@ fn in_tunnel(script: &[u8]) -> Vec<u8> {
 fn run(setting: u8, script: &[u8]) -> Vec<(Party, Reason)> {
     fastrand::seed(0);
     let capacity = [64 * 1024, 4096, 300, 40][usize::from(setting & 3)];
-    let profile = ["default", "strict", "off", "strict"][usize::from(setting >> 2 & 3)];
+    let limits = [Limited::Default, Limited::Strict, Limited::Off, Limited::Narrow];
+    let limits = limits[usize::from(setting >> 2 & 3)];
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build_local(LocalOptions::default())
         .expect("there is nothing that it needs of the system");
-    runtime.block_on(async { play::play(Rig::new(capacity, profile), script).await })
+    runtime.block_on(async { play::play(Rig::new(capacity, limits), script).await })
 }
 
 const HANDSHAKE: &[u8] = b"\xFFaGET /t HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\n\

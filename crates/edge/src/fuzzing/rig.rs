@@ -41,6 +41,36 @@ use crate::service::{Edge, EdgeService, EdgeShard};
 use crate::static_files::{Page, StaticFiles};
 use crate::timeout::Timeouts;
 
+/// What holds on all routes.
+#[derive(Clone, Copy, Debug)]
+pub enum Limited {
+    Default,
+    Strict,
+    Off,
+    /// So little that a few frames are too much.
+    Narrow,
+}
+
+impl Limited {
+    fn config(self) -> serde_json::Value {
+        match self {
+            Self::Default => json!({ "profile": "default" }),
+            Self::Strict => json!({ "profile": "strict" }),
+            Self::Off => json!({ "profile": "off" }),
+            Self::Narrow => json!({
+                "profile": "strict", "lifetime": "2s", "stall": "1s", "compression": "refuse",
+                "client": {
+                    "max_frame": "64B", "max_message": "96B", "max_fragments": 3,
+                    "opcodes": ["text"], "messages": "4/s", "over_rate": "close",
+                },
+                "server": {
+                    "max_frame": "64B", "messages": "4/s", "control": "2/s", "over_rate": "close",
+                },
+            }),
+        }
+    }
+}
+
 /// A running edge.
 pub struct Rig {
     pub worker: Rc<Worker>,
@@ -60,9 +90,9 @@ pub struct Dialled {
 }
 
 impl Rig {
-    /// What is on its way to a peer is at most `capacity` bytes; `profile` is that of the limits.
-    pub fn new(capacity: usize, profile: &str) -> Self {
-        let edge = Arc::new(edge(profile));
+    /// What is on its way to a peer is at most `capacity` bytes.
+    pub fn new(capacity: usize, limits: Limited) -> Self {
+        let edge = Arc::new(edge(limits));
         let metrics = Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len()));
         let worker = Worker::alone();
         let endpoints = vec![Rc::new(Stub) as Rc<_>];
@@ -133,7 +163,7 @@ impl Rig {
     }
 }
 
-fn edge(profile: &str) -> Edge {
+fn edge(limits: Limited) -> Edge {
     let timeouts = timeouts();
     let backend = |index, name: &str, ports: &[u16]| {
         let server = |port: &u16| json!({ "name": port.to_string(), "address": format!("10.0.0.1:{port}"), "maxconn": 3 });
@@ -148,7 +178,7 @@ fn edge(profile: &str) -> Edge {
         backend(2, "down", &[REFUSING]),
     ];
     let authorities = vec![keys(), asked(&backends[1])];
-    let routes = routes(&backends, profile);
+    let routes = routes(&backends, limits);
     let door = |name: &str, quotas: &Quotas| {
         Door::new(AddressRules::default(), Turnstile::new(name.to_owned(), quotas))
     };
@@ -181,9 +211,8 @@ fn timeouts() -> Timeouts {
     serde_json::from_value(timeouts).expect("the timeouts are good")
 }
 
-fn routes(backends: &[Arc<Backend>], profile: &str) -> Vec<Route> {
-    let limits: LimitsConfig =
-        serde_json::from_value(json!({ "profile": profile })).expect("it is a profile");
+fn routes(backends: &[Arc<Backend>], limits: Limited) -> Vec<Route> {
+    let limits: LimitsConfig = serde_json::from_value(limits.config()).expect("they are limits");
     let limits = Limits::resolve(&limits, &LimitsConfig::default());
     let route = |path: &str, target| {
         let matcher = Matcher {

@@ -116,9 +116,7 @@ const TELLING: [u8; 16] = *b"\r\n: \t/#%,;0\x00\x81\x88\x7E\x80";
 /// What scripts order.
 const ORDERS: [u8; 16] = *b"abAB.wfxrpqtTz.A";
 /// Ends of what this edge has not: TLS, a hub, operators. And a fault of ours.
-const ELSEWHERE: [Reason; 8] = [
-    Reason::BadFrame,
-    Reason::TooBig,
+const ELSEWHERE: [Reason; 6] = [
     Reason::TlsHandshake,
     Reason::ClientHsTimeout,
     Reason::PingTimeout,
