@@ -122,7 +122,7 @@ fn nothing_that_a_client_says_begins_a_line_of_its_own() {
         let rig = Rig::with(script::mirrors, &format!("[log]\nformat = \"{format}\""));
         let mut peer = Peer::connect(rig.edge.address());
         let forged = "INFO%20access:%20websocket%20client=9.9.9.9";
-        let path = format!("/x%0a{forged}\"%20by=\"edge%0d%1b[31m");
+        let path = format!("/x%0a{forged}%22%20by=%22edge%0d%1b[31m");
         peer.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
         peer.response().expect(200);
         drop(peer);
@@ -133,8 +133,8 @@ fn nothing_that_a_client_says_begins_a_line_of_its_own() {
         assert!(!about[0].contains('\x1b'), "{}", about[0]);
         match format {
             "json" => drop(serde_json::from_str::<Value>(about[0]).expect("one object")),
-            // What it says stays inside its quotes.
-            _ => assert!(about[0].contains(r#"9.9.9.9\"%20by=\"edge"#), "{}", about[0]),
+            // What it says stays as it was said.
+            _ => assert!(about[0].contains("9.9.9.9%22%20by=%22edge"), "{}", about[0]),
         }
     }
 }

@@ -77,6 +77,10 @@ impl File {
             None => Presence::Shown,
         };
         self.line(&format!("{}[{name}]", mark(presence)));
+        if let Some(same) = sample::same_as(&name) {
+            self.line("");
+            return self.comment(&format!("Its keys are those of `[{same}]`."));
+        }
         self.table(shape, path, presence);
     }
 

@@ -26,7 +26,8 @@ impl<'c> Checks<'c> {
         self.quotas_of(&route.limits, Some(&config.limits), place.key("limits"));
         let identity = place.key("limits").key("per_identity");
         let asks_nobody = route.auth.as_ref().is_none_or(|auths| auths.0.is_empty());
-        if identity.is_given() && asks_nobody && place.is_whole() {
+        let is_empty = route.limits.per_identity == QuotaConfig::default();
+        if identity.is_given() && !is_empty && asks_nobody && place.is_whole() {
             let finding = Diagnostic::warning(
                 "`per_identity` has no effect: this route asks nobody who they are",
             );
