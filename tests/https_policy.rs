@@ -31,7 +31,7 @@ fn every_request_is_sent_to_the_same_place_by_https() {
         ("GET /x?y=1 HTTP/1.1\r\nHost: a.test\r\n\r\n", "https://a.test/x?y=1"),
         ("GET / HTTP/1.1\r\nHost: a.test:8080\r\n\r\n", "https://a.test/"),
         ("GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", "https://[::1]/"),
-        ("GET http://b.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n", "https://b.test/x"),
+        ("GET http://b.test/x HTTP/1.1\r\nHost: b.test\r\n\r\n", "https://b.test/x"),
         ("GET //evil.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n", "https://a.test//evil.test/x"),
         ("OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n", "https://a.test/"),
         ("POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi", "https://a.test/x"),
@@ -46,6 +46,7 @@ fn every_request_is_sent_to_the_same_place_by_https() {
         "GET / HTTP/1.1\r\nHost: \r\n\r\n",
         "GET / HTTP/1.1\r\nHost: :80\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a,b\r\n\r\n",
+        "GET http://b.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a.test/x\r\n\r\n",
     ] {
         ask(edge.address(), request).expect(400);
