@@ -115,8 +115,11 @@ const RUNS: u64 = 400;
 const TELLING: [u8; 16] = *b"\r\n: \t/#%,;0\x00\x81\x88\x7E\x80";
 /// What scripts order.
 const ORDERS: [u8; 16] = *b"abAB.wfxrpqtTz.A";
-/// Ends of what this edge has not: TLS, a hub, operators. And a fault of ours.
-const ELSEWHERE: [Reason; 6] = [
+/// Ends of what this edge has not: TLS, a hub, operators, doors that turn connections away. And a
+/// fault of ours.
+const ELSEWHERE: [Reason; 8] = [
+    Reason::Limited,
+    Reason::Denied,
     Reason::TlsHandshake,
     Reason::ClientHsTimeout,
     Reason::PingTimeout,
