@@ -60,8 +60,6 @@ pub fn responses(stream: &[u8], may_head: bool) -> Result<Read, String> {
         let framing = match status {
             100..=199 | 204 | 304 => Framing::None,
             _ => match head.framing() {
-                // TODO(hygiene): not then either, once answers to HEAD are looked at as others are.
-                Err(_) if may_head => Framing::None,
                 Ok(Framing::None) => Framing::ToEnd,
                 framing => framing?,
             },
@@ -269,8 +267,7 @@ fn check_request(head: &Head) -> Result<(), String> {
         return wrong("no method");
     }
     let is_target = (target.starts_with('/') || target == "*") && !target.contains('#');
-    // TODO(hygiene): only ASCII, once the follower of requests stands in front of hyper.
-    if !is_target || !target.bytes().all(|byte| byte > b' ' && byte != 0x7F) {
+    if !is_target || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return wrong("no target");
     }
     if head.only("host")?.is_none() {
