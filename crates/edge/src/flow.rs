@@ -159,10 +159,10 @@ impl Flow {
     }
 
     /// Until when the source is not read, as it has said more than it may. One whose words are
-    /// dropped has not to wait for that.
+    /// dropped has not to wait for that, and one that has ended has nothing to say.
     pub(crate) fn paused_until(&self) -> Option<Tick> {
         let until = self.frames.inspector.as_ref()?.paused_until();
-        until.filter(|_| !self.pump.is_cut())
+        until.filter(|_| !self.pump.is_cut() && !self.pump.has_source_ended())
     }
 
     /// How often the source had to wait since this was asked last.

@@ -64,7 +64,7 @@ impl Limited {
                     "opcodes": ["text"], "messages": "4/s", "over_rate": "close",
                 },
                 "server": {
-                    "max_frame": "64B", "messages": "4/s", "control": "2/s", "over_rate": "close",
+                    "max_frame": "64B", "messages": "4/s", "control": "2/s",
                 },
             }),
         }
