@@ -225,14 +225,16 @@ impl Exposition {
     ) -> impl Iterator<Item = (Labels, u64)> + 'a {
         self.nodes.iter().flat_map(move |node| {
             node.edge.backends.iter().flat_map(move |backend| {
-                backend.servers.iter().map(move |server| {
+                let servers = backend.servers();
+                let values = servers.iter().map(|server| {
                     let labels = vec![
                         ("node", node.name.clone()),
                         ("backend", backend.name.clone()),
                         ("server", server.name.clone()),
                     ];
                     (labels, read(server))
-                })
+                });
+                values.collect::<Vec<_>>()
             })
         })
     }

@@ -1,15 +1,16 @@
 //! A backend: servers that are alike, and how one of them is chosen for a client.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::balance::{Algorithm, Balance};
+use crate::caller::Caller;
 use crate::health::CheckConfig;
-use crate::server::{Server, ServerConfig};
+use crate::server::{Server, ServerConfig, ServerId};
 use crate::timeout::{BackendTimeouts, Timeouts};
 
 /// Servers that are alike.
@@ -51,21 +52,24 @@ pub struct Backend {
     pub name: String,
     /// Its place in the configuration.
     pub index: usize,
-    pub servers: Vec<Arc<Server>>,
     pub timeouts: Timeouts,
     pub check: CheckConfig,
-    /// By index: whether the server is probed.
-    pub is_checked: Vec<bool>,
     pub retries: u32,
-    balance: Mutex<Box<dyn Balance>>,
+    choice: Mutex<Choice>,
     queue: Queue,
+}
+
+/// The servers that there are now, and how one of them is chosen.
+struct Choice {
+    servers: Arc<[Arc<Server>]>,
+    balance: Box<dyn Balance>,
 }
 
 /// A client's claim on a server, counted until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
     backend: Arc<Backend>,
-    index: u32,
+    server: Arc<Server>,
 }
 
 /// Why no server could be given.
@@ -81,26 +85,35 @@ pub enum NoServer {
 
 impl Backend {
     pub fn new(index: usize, config: &BackendConfig, timeouts: &Timeouts) -> Self {
-        let weights = config.server.iter().map(|server| u32::from(server.weight)).collect();
+        let servers: Arc<[_]> =
+            config.server.iter().map(|server| Arc::new(Server::new(server))).collect();
+        let balance = config.balance.build(servers.iter().map(|server| server.weight).collect());
         Self {
             name: config.name.clone(),
             index,
-            servers: config.server.iter().map(|server| Arc::new(Server::new(server))).collect(),
             timeouts: timeouts.with_backend(&config.timeout),
             check: config.check.clone(),
-            is_checked: config.server.iter().map(|server| server.check).collect(),
             retries: config.retries,
-            balance: Mutex::new(config.balance.build(weights)),
+            choice: Mutex::new(Choice { servers, balance }),
             queue: Queue { most: config.queue, waiting: AtomicU32::new(0), room: Notify::new() },
         }
     }
 
-    /// Chooses a server, rather one that is not among `tried`; waits for room within the `queue`
-    /// timeout.
-    pub async fn lease(self: &Arc<Self>, tried: &[usize]) -> Result<Lease, NoServer> {
+    /// The servers that there are now.
+    pub fn servers(&self) -> Arc<[Arc<Server>]> {
+        Arc::clone(&self.choice().servers)
+    }
+
+    /// Chooses a server for `caller`, rather one that is not among `tried`; waits for room within
+    /// the `queue` timeout.
+    pub async fn lease(
+        self: &Arc<Self>,
+        caller: &Caller,
+        tried: &[ServerId],
+    ) -> Result<Lease, NoServer> {
         // Who comes while others wait goes behind them.
         if self.queue.waiting() == 0
-            && let Some(lease) = self.try_lease(tried)
+            && let Some(lease) = self.try_lease(caller, tried)
         {
             return Ok(lease);
         }
@@ -108,7 +121,7 @@ impl Backend {
             return Err(NoServer::NoneUp);
         }
         let _place = self.queue.enter().ok_or(NoServer::QueueFull)?;
-        tokio::time::timeout(self.timeouts.queue.0, self.wait_for_room(tried))
+        tokio::time::timeout(self.timeouts.queue.0, self.wait_for_room(caller, tried))
             .await
             .unwrap_or(Err(NoServer::QueueTimeout))
     }
@@ -119,22 +132,30 @@ impl Backend {
     }
 
     pub fn has_up(&self) -> bool {
-        self.servers.iter().any(|server| server.is_up() && server.weight > 0)
+        self.servers().iter().any(|server| server.is_up() && server.weight > 0)
     }
 
     /// Sets whether a server is up; true when that is a change. Who waits looks again.
-    pub fn set_up(&self, index: usize, is_up: bool) -> bool {
-        let is_change = self.servers[index].set_up(is_up);
+    pub fn set_up(&self, server: &Server, is_up: bool) -> bool {
+        let is_change = server.set_up(is_up);
         if is_change {
             self.queue.room.notify_waiters();
         }
         is_change
     }
 
-    async fn wait_for_room(self: &Arc<Self>, tried: &[usize]) -> Result<Lease, NoServer> {
+    fn choice(&self) -> MutexGuard<'_, Choice> {
+        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn wait_for_room(
+        self: &Arc<Self>,
+        caller: &Caller,
+        tried: &[ServerId],
+    ) -> Result<Lease, NoServer> {
         loop {
             let room = self.queue.room.notified();
-            if let Some(lease) = self.try_lease(tried) {
+            if let Some(lease) = self.try_lease(caller, tried) {
                 return Ok(lease);
             }
             if !self.has_up() {
@@ -144,18 +165,17 @@ impl Backend {
         }
     }
 
-    fn try_lease(self: &Arc<Self>, tried: &[usize]) -> Option<Lease> {
-        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_usable = |index: usize| {
-            let server = &self.servers[index];
-            server.is_up() && server.has_room()
-        };
+    fn try_lease(self: &Arc<Self>, _caller: &Caller, tried: &[ServerId]) -> Option<Lease> {
+        let mut choice = self.choice();
+        let Choice { servers, balance } = &mut *choice;
+        let is_usable = |index: usize| servers[index].is_up() && servers[index].has_room();
         let index = balance
-            .choose(&|index| is_usable(index) && !tried.contains(&index))
+            .choose(&|index| is_usable(index) && !tried.contains(&servers[index].id))
             .or_else(|| balance.choose(&is_usable))?;
+        let server = Arc::clone(&servers[index]);
         // Still under the lock: two clients must not take the last room of a server.
-        self.servers[index].take();
-        Some(Lease { backend: Arc::clone(self), index: index as u32 })
+        server.take();
+        Some(Lease { backend: Arc::clone(self), server })
     }
 }
 
@@ -170,13 +190,8 @@ impl Lease {
         &self.backend
     }
 
-    pub fn server(&self) -> &Server {
-        &self.backend.servers[self.index()]
-    }
-
-    /// The server's place in its backend.
-    pub fn index(&self) -> usize {
-        self.index as usize
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
     }
 }
 
@@ -241,47 +256,53 @@ mod tests {
         Arc::new(Backend::new(0, &config, &Timeouts::default()))
     }
 
+    async fn lease(backend: &Arc<Backend>, tried: &[ServerId]) -> Result<Lease, NoServer> {
+        backend.lease(&Caller::edge(), tried).await
+    }
+
     #[tokio::test]
     async fn leases_take_turns_and_pass_over_what_is_down_or_tried() {
         let backend = backend(&[("a", 0), ("b", 0), ("c", 0)], 0);
-        let name = async |tried: &[usize]| {
-            backend.lease(tried).await.map(|lease| lease.server().name.clone())
+        let servers = backend.servers();
+        let [a, b, c] = &*servers else { panic!("there are three") };
+        let name = async |tried: &[ServerId]| {
+            lease(&backend, tried).await.map(|lease| lease.server().name.clone())
         };
         assert_eq!(name(&[]).await.unwrap(), "a");
-        assert_eq!(name(&[1]).await.unwrap(), "c");
-        backend.set_up(0, false);
-        backend.set_up(2, false);
+        assert_eq!(name(&[b.id]).await.unwrap(), "c");
+        backend.set_up(a, false);
+        backend.set_up(c, false);
         assert_eq!(name(&[]).await.unwrap(), "b");
-        assert_eq!(name(&[1]).await.unwrap(), "b");
-        backend.set_up(1, false);
+        assert_eq!(name(&[b.id]).await.unwrap(), "b");
+        backend.set_up(b, false);
         assert_eq!(name(&[]).await.unwrap_err(), NoServer::NoneUp);
     }
 
     #[tokio::test]
     async fn a_lease_is_counted_until_it_is_dropped() {
         let backend = backend(&[("a", 0)], 0);
-        let lease = backend.lease(&[]).await.unwrap();
-        assert_eq!(backend.servers[0].current(), 1);
+        let lease = lease(&backend, &[]).await.unwrap();
+        assert_eq!(backend.servers()[0].current(), 1);
         drop(lease);
-        assert_eq!(backend.servers[0].current(), 0);
+        assert_eq!(backend.servers()[0].current(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_full_backend_queues_up_to_its_bound_and_its_timeout() {
         let backend = backend(&[("a", 1)], 1);
-        let held = backend.lease(&[]).await.unwrap();
+        let held = lease(&backend, &[]).await.unwrap();
         let waiting = tokio::spawn({
             let backend = Arc::clone(&backend);
-            async move { backend.lease(&[]).await.map(|lease| lease.index()) }
+            async move { lease(&backend, &[]).await.map(drop) }
         });
         while backend.queued() == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(backend.lease(&[]).await.unwrap_err(), NoServer::QueueFull);
+        assert_eq!(lease(&backend, &[]).await.unwrap_err(), NoServer::QueueFull);
         assert_eq!(backend.queued(), 1, "who is refused leaves the queue as it was");
         drop(held);
-        assert_eq!(waiting.await.unwrap(), Ok(0));
-        let _held = backend.lease(&[]).await.unwrap();
-        assert_eq!(backend.lease(&[]).await.unwrap_err(), NoServer::QueueTimeout);
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+        let _held = lease(&backend, &[]).await.unwrap();
+        assert_eq!(lease(&backend, &[]).await.unwrap_err(), NoServer::QueueTimeout);
     }
 }

@@ -9,17 +9,18 @@ use tidewire_runtime::socket::Socket;
 use tracing::debug;
 
 use crate::backend::{Backend, Lease};
+use crate::caller::Caller;
 use crate::fault::Fault;
 use crate::server::Server;
 
-/// Connects to a server of `backend`; when that fails, to the next one, as often as the backend's
-/// `retries` allow.
-pub async fn dial(backend: &Arc<Backend>) -> Result<(Lease, Socket), Fault> {
-    dial_first(backend.lease(&[]).await?).await
+/// Connects to a server of `backend` for `caller`; when that fails, to the next one, as often as the
+/// backend's `retries` allow.
+pub async fn dial(backend: &Arc<Backend>, caller: &Caller) -> Result<(Lease, Socket), Fault> {
+    dial_first(backend.lease(caller, &[]).await?, caller).await
 }
 
 /// As [`dial`], beginning with a server that has been chosen already.
-pub async fn dial_first(lease: Lease) -> Result<(Lease, Socket), Fault> {
+pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket), Fault> {
     let backend = Arc::clone(lease.backend());
     let mut lease = lease;
     let mut tried = Vec::new();
@@ -33,13 +34,13 @@ pub async fn dial_first(lease: Lease) -> Result<(Lease, Socket), Fault> {
             return Err(fault);
         }
         // The same server again, because there is no other: give it a moment.
-        if tried.contains(&lease.index()) {
+        if tried.contains(&lease.server().id) {
             tokio::time::sleep(SAME_SERVER_PAUSE).await;
         }
-        tried.push(lease.index());
+        tried.push(lease.server().id);
         // Given back first: with `maxconn` 1, it could be the last place there is.
         drop(lease);
-        lease = backend.lease(&tried).await?;
+        lease = backend.lease(caller, &tried).await?;
     }
 }
 

@@ -23,6 +23,7 @@ use tidewire_wire::ws::handshake::{Offer, check_switch};
 use crate::answer::{self, Body};
 use crate::backend::{Backend, Lease};
 use crate::bad_answer::cleanse;
+use crate::caller::Caller;
 use crate::dial::dial;
 use crate::fault::Fault;
 use crate::forward::ServerBody;
@@ -47,14 +48,15 @@ pub struct Switched {
     pub server: ServerSide,
 }
 
-/// Takes the handshake `request` (its head rebuilt) to a server of `backend`.
+/// Takes the handshake `request` (its head rebuilt) to a server of `backend`, for `caller`.
 pub async fn exchange(
     shard: &EdgeShard,
     backend: &Arc<Backend>,
+    caller: &Caller,
     request: Request<()>,
     offer: &Offer,
 ) -> Result<Exchanged, Fault> {
-    let (lease, socket) = dial(backend).await?;
+    let (lease, socket) = dial(backend, caller).await?;
     let timeout = backend.timeouts.server.0;
     let asked = tokio::time::timeout(timeout, ask(shard, socket, request)).await;
     let fail = |fault| {

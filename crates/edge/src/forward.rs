@@ -17,6 +17,7 @@ use tidewire_runtime::socket::Socket;
 use crate::answer::BodyError;
 use crate::backend::{Backend, Lease};
 use crate::bad_answer::cleanse;
+use crate::caller::Caller;
 use crate::client_body::{ClientBody, Upload, UploadState};
 use crate::dial::dial_first;
 use crate::fault::Fault;
@@ -30,7 +31,7 @@ pub struct Forwarded {
     pub server: String,
 }
 
-/// Sends `request` (its head rebuilt already) to a server of `backend`.
+/// Sends `request` (its head rebuilt already) to a server of `backend`, for `caller`.
 ///
 /// A connection that was kept may have been closed by its server in the same moment. Then the
 /// request goes out again on a new one, if nothing of it was sent, or if it may be sent twice
@@ -38,10 +39,11 @@ pub struct Forwarded {
 pub async fn forward(
     shard: &Rc<EdgeShard>,
     backend: &Arc<Backend>,
+    caller: &Caller,
     request: Request<ClientBody>,
 ) -> Result<Forwarded, Fault> {
     let upload = request.body().upload();
-    let forwarded = forward_once_or_again(shard, backend, request).await;
+    let forwarded = forward_once_or_again(shard, backend, caller, request).await;
     forwarded.map_err(|fault| match upload.state() {
         UploadState::TooLarge(max) => Fault::BodyTooLarge(max),
         _ => fault,
@@ -51,20 +53,21 @@ pub async fn forward(
 async fn forward_once_or_again(
     shard: &Rc<EdgeShard>,
     backend: &Arc<Backend>,
+    caller: &Caller,
     request: Request<ClientBody>,
 ) -> Result<Forwarded, Fault> {
-    let lease = backend.lease(&[]).await?;
-    let Some(sender) = shard.pool.take((backend.index, lease.index())).await else {
-        return forward_anew(shard, lease, request).await;
+    let lease = backend.lease(caller, &[]).await?;
+    let Some(sender) = shard.pool.take(lease.server().id).await else {
+        return forward_anew(shard, lease, caller, request).await;
     };
     let again = repeatable(&request);
     match (exchange(shard, lease, sender, request).await, again) {
         (Ok(forwarded), _) => Ok(forwarded),
         (Err(Failed::Unsent(request)), _) => {
-            forward_anew(shard, backend.lease(&[]).await?, *request).await
+            forward_anew(shard, backend.lease(caller, &[]).await?, caller, *request).await
         }
         (Err(Failed::Fault(Fault::ServerClosed)), Some(request)) => {
-            forward_anew(shard, backend.lease(&[]).await?, request).await
+            forward_anew(shard, backend.lease(caller, &[]).await?, caller, request).await
         }
         (Err(Failed::Fault(fault)), _) => Err(fault),
     }
@@ -74,9 +77,10 @@ async fn forward_once_or_again(
 async fn forward_anew(
     shard: &Rc<EdgeShard>,
     lease: Lease,
+    caller: &Caller,
     request: Request<ClientBody>,
 ) -> Result<Forwarded, Fault> {
-    let (lease, socket) = dial_first(lease).await?;
+    let (lease, socket) = dial_first(lease, caller).await?;
     let sender = open(shard, socket).await?;
     exchange(shard, lease, sender, request).await.map_err(Failed::into_fault)
 }
@@ -184,7 +188,7 @@ impl ServerBody {
         if let Some(Keep { shard, sender, lease, upload }) = self.keep.take()
             && upload.state() == UploadState::Whole
         {
-            shard.pool.put((lease.backend().index, lease.index()), sender);
+            shard.pool.put(lease.server().id, sender);
         }
     }
 }

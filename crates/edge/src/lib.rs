@@ -18,6 +18,7 @@ pub mod auth;
 pub mod backend;
 pub mod bad_answer;
 pub mod balance;
+pub mod caller;
 pub mod challenge;
 pub mod client_body;
 mod closing;

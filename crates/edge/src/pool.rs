@@ -9,21 +9,19 @@ use std::collections::HashMap;
 use hyper::client::conn::http1::SendRequest;
 
 use crate::client_body::ClientBody;
-
-/// A place in the configuration: backend and server.
-pub type ServerKey = (usize, usize);
+use crate::server::ServerId;
 
 /// Idle connections of one worker.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: RefCell<HashMap<ServerKey, Vec<SendRequest<ClientBody>>>>,
+    idle: RefCell<HashMap<ServerId, Vec<SendRequest<ClientBody>>>>,
 }
 
 impl Pool {
     /// A connection to the server that is still open, the one used last first.
-    pub async fn take(&self, key: ServerKey) -> Option<SendRequest<ClientBody>> {
+    pub async fn take(&self, server: ServerId) -> Option<SendRequest<ClientBody>> {
         loop {
-            let mut sender = self.idle.borrow_mut().get_mut(&key)?.pop()?;
+            let mut sender = self.idle.borrow_mut().get_mut(&server)?.pop()?;
             // Ready as soon as hyper has put the last response behind it; an error means closed.
             if sender.ready().await.is_ok() {
                 return Some(sender);
@@ -32,9 +30,9 @@ impl Pool {
     }
 
     /// Keeps a connection, unless there are enough.
-    pub fn put(&self, key: ServerKey, sender: SendRequest<ClientBody>) {
+    pub fn put(&self, server: ServerId, sender: SendRequest<ClientBody>) {
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry(key).or_default();
+        let kept = idle.entry(server).or_default();
         kept.retain(|sender| !sender.is_closed());
         if kept.len() < IDLE_MOST && !sender.is_closed() {
             kept.push(sender);

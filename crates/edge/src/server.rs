@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -76,14 +76,29 @@ impl Address {
 /// A server at run time, shared by all workers and the probes.
 #[derive(Debug)]
 pub struct Server {
+    /// Of this one and no other that has been or will be.
+    pub id: ServerId,
     pub name: String,
     pub address: Address,
     pub weight: u32,
+    /// Whether it is probed.
+    pub is_checked: bool,
     /// Most clients at a time; `None` is no bound.
     pub maxconn: Option<u64>,
     is_up: AtomicBool,
     current: AtomicU64,
     pub counts: ServerCounts,
+}
+
+/// Tells a server from all others of the process, also from one of the same name that it follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServerId(u32);
+
+impl ServerId {
+    fn next() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// What is counted about a server. Once per client or probe, so shared counters will do.
@@ -104,9 +119,11 @@ pub struct ServerCounts {
 impl Server {
     pub fn new(config: &ServerConfig) -> Self {
         Self {
+            id: ServerId::next(),
             name: config.name.clone(),
             address: config.address.clone(),
             weight: u32::from(config.weight),
+            is_checked: config.check,
             maxconn: (config.maxconn > 0).then_some(u64::from(config.maxconn)),
             is_up: AtomicBool::new(true),
             current: AtomicU64::new(0),

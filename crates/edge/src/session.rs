@@ -39,6 +39,7 @@ use crate::auth::examination::{Examination, Grant, Question};
 use crate::auth::gate::Gate;
 use crate::auth::renewal::TokenRenewal;
 use crate::backend::Backend;
+use crate::caller::{Caller, Way};
 use crate::client_body::ClientBody;
 use crate::cors::Marks;
 use crate::cross_site::Stopped;
@@ -91,6 +92,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize, entered: Ent
         requests: Cell::new(0),
         begun: Instant::now(),
         peer,
+        local,
         listener,
         secured,
         entrance: RefCell::new(entrance),
@@ -151,6 +153,7 @@ pub struct Session {
     requests: Cell<u32>,
     begun: Instant,
     peer: std::net::SocketAddr,
+    local: std::net::SocketAddr,
     listener: usize,
     /// What its TLS handshake has settled, when there was one.
     secured: Option<Secured>,
@@ -323,6 +326,10 @@ impl Session {
         Err(Box::new(response))
     }
 
+    fn way(&self) -> Way {
+        Way { client: self.peer, local: self.local }
+    }
+
     /// Where the client is, for rules and limits.
     fn client(&self) -> IpAddr {
         canonical(self.peer.ip())
@@ -353,7 +360,8 @@ impl Session {
         client: Client,
     ) -> Response<Body> {
         let request = self.rebuild(parts, client.grant).map(|()| body);
-        match forward(&self.shard, backend, request).await {
+        let caller = Caller::of(self.way(), &request, backend);
+        match forward(&self.shard, backend, &caller, request).await {
             Ok(forwarded) => {
                 record.server = Some(forwarded.server);
                 forwarded.response.map(Body::server)
@@ -386,7 +394,9 @@ impl Session {
         onward::ask_for_switch(request.headers_mut());
         let compression = self.shard.edge.routes[route].limits.compression;
         let offer = &*compression.restrict(offer, request.headers_mut());
-        let mut switched = match exchange(&self.shard, backend, request, offer).await {
+        let caller = Caller::of(self.way(), &request, backend);
+        let exchanged = exchange(&self.shard, backend, &caller, request, offer).await;
+        let mut switched = match exchanged {
             Ok(Exchanged::Switched(switched)) => switched,
             Ok(Exchanged::Declined { response, server }) => {
                 record.server = Some(server);

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::authority::{Asked, Authority};
 use super::denial::ServiceAnswer;
+use crate::caller::Caller;
 use crate::client_body::ClientBody;
 use crate::forward::forward;
 use crate::service::EdgeShard;
@@ -117,7 +118,7 @@ async fn exchange(
     // Who may say who the client is to a server, may not be told by the client.
     shard.edge.identity_headers.remove_from(question.headers_mut());
     let question = question.map(|()| ClientBody::empty());
-    let answered = match forward(shard, &asked.backend, question).await {
+    let answered = match forward(shard, &asked.backend, &Caller::edge(), question).await {
         Ok(forwarded) => forwarded.response,
         Err(fault) => return Verdict::unavailable(fault.as_str()),
     };

@@ -133,7 +133,7 @@ impl Rig {
     /// back.
     pub fn is_idle(&self) -> bool {
         let is_held = |backend: &Arc<Backend>| {
-            backend.queued() > 0 || backend.servers.iter().any(|server| server.current() > 0)
+            backend.queued() > 0 || backend.servers().iter().any(|server| server.current() > 0)
         };
         self.worker.metrics().connections.value() == 0 && !self.edge.backends.iter().any(is_held)
     }

@@ -12,22 +12,20 @@ use tracing::{info, warn};
 use super::machine::Machine;
 use super::probe;
 use crate::backend::Backend;
+use crate::server::Server;
 
 /// Starts the probes of all `backends` on the control plane.
 pub fn spawn(backends: &[Arc<Backend>], control: &Handle) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for backend in backends {
-        for (index, is_checked) in backend.is_checked.iter().enumerate() {
-            if *is_checked {
-                tasks.push(control.spawn(watch(Arc::clone(backend), index)));
-            }
+        for server in backend.servers().iter().filter(|server| server.is_checked) {
+            tasks.push(control.spawn(watch(Arc::clone(backend), Arc::clone(server))));
         }
     }
     tasks
 }
 
-async fn watch(backend: Arc<Backend>, index: usize) {
-    let server = &backend.servers[index];
+async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
     let mut machine = Machine::new(backend.check.rise, backend.check.fall);
     let interval = backend.check.interval.0.max(Duration::from_millis(10));
     // Spread over the interval, so that many servers are not probed in one burst.
@@ -43,7 +41,7 @@ async fn watch(backend: Arc<Backend>, index: usize) {
         if !machine.record(result.is_ok()) {
             continue;
         }
-        backend.set_up(index, machine.is_up());
+        backend.set_up(&server, machine.is_up());
         let (backend, server_name) = (&backend.name, &server.name);
         match result {
             Ok(()) => info!(backend, server = server_name, "server is up"),
