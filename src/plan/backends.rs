@@ -30,6 +30,7 @@ impl<'c> Checks<'c> {
             self.report(finding.at(servers.span(), expected));
         }
         self.servers(backend, servers);
+        self.balance(backend, place);
         let timeouts = [
             ("connect", backend.timeout.connect),
             ("server", backend.timeout.server),

@@ -8,6 +8,7 @@ pub mod acme;
 mod addresses;
 pub mod auth;
 mod backends;
+mod balance;
 pub mod belongings;
 mod cross_site;
 mod frame_limits;

@@ -359,8 +359,8 @@ impl Session {
         body: ClientBody,
         client: Client,
     ) -> Response<Body> {
-        let request = self.rebuild(parts, client.grant).map(|()| body);
-        let caller = Caller::of(self.way(), &request, backend);
+        let mut request = self.rebuild(parts, client.grant).map(|()| body);
+        let caller = Caller::of(self.way(), &mut request, backend);
         match forward(&self.shard, backend, &caller, request).await {
             Ok(forwarded) => {
                 record.server = Some(forwarded.server);
@@ -394,7 +394,7 @@ impl Session {
         onward::ask_for_switch(request.headers_mut());
         let compression = self.shard.edge.routes[route].limits.compression;
         let offer = &*compression.restrict(offer, request.headers_mut());
-        let caller = Caller::of(self.way(), &request, backend);
+        let caller = Caller::of(self.way(), &mut request, backend);
         let exchanged = exchange(&self.shard, backend, &caller, request, offer).await;
         let mut switched = match exchanged {
             Ok(Exchanged::Switched(switched)) => switched,
