@@ -59,6 +59,7 @@ mod patience;
 pub mod pool;
 pub mod redirect;
 pub mod route;
+pub mod rules;
 pub mod server;
 pub mod service;
 pub mod session;
