@@ -15,7 +15,7 @@ use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{balance, limits, revocations, tls};
+use super::{balance, limits, revocations, rules, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -38,6 +38,7 @@ impl Collector for Exposition {
         self.routes(&mut out)?;
         self.ends(&mut out)?;
         self.vouching(&mut out)?;
+        rules::encode(&self.nodes, &mut out)?;
         limits::encode(&self.nodes, &mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;

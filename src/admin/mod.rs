@@ -9,6 +9,7 @@ mod hub;
 mod limits;
 mod probes;
 pub mod revocations;
+mod rules;
 mod tls;
 
 use std::net::SocketAddr;

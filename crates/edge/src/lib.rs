@@ -61,6 +61,7 @@ pub mod pool;
 pub mod queue;
 pub mod redirect;
 pub mod route;
+pub mod rules;
 pub mod server;
 pub mod service;
 pub mod session;
