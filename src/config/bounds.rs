@@ -21,7 +21,7 @@ const BOUNDS: &[(&str, u32, u32)] = &[
     ("backend.retries", 0, 100),
     // HAProxy's.
     ("backend.server.weight", 0, 256),
-    ("backend.check.status", 200, 599),
+    ("backend.check.port", 1, 65535),
     ("backend.check.rise", 1, 1000),
     ("backend.check.fall", 1, 1000),
 ];

@@ -12,6 +12,7 @@ pub mod belongings;
 mod cross_site;
 mod frame_limits;
 mod heads;
+mod health;
 mod https;
 mod hub;
 mod limits;

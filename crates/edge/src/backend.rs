@@ -139,9 +139,14 @@ impl Backend {
     pub fn set_up(&self, server: &Server, is_up: bool) -> bool {
         let is_change = server.set_up(is_up);
         if is_change {
-            self.queue.room.notify_waiters();
+            self.look_again();
         }
         is_change
+    }
+
+    /// Has who waits for a server look again.
+    pub(crate) fn look_again(&self) {
+        self.queue.room.notify_waiters();
     }
 
     fn choice(&self) -> MutexGuard<'_, Choice> {
@@ -235,6 +240,7 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server_state::Operator;
 
     fn backend(servers: &[(&str, u32)], queue: u32) -> Arc<Backend> {
         let server = |&(name, maxconn): &(&str, u32)| ServerConfig {
@@ -242,6 +248,8 @@ mod tests {
             address: "127.0.0.1:1".parse().unwrap(),
             weight: 1,
             check: false,
+            check_address: None,
+            state: Operator::Ready,
             maxconn,
         };
         let config = BackendConfig {
