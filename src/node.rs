@@ -160,6 +160,12 @@ impl NodeView {
         self.edge.doors().for_each(|door| door.addresses.ask_for_reload());
     }
 
+    /// Whether no more clients should come, and those who are here may stay.
+    pub fn wants_to_drain(&self) -> bool {
+        let is_away = |hub: &Arc<Hub>| !matches!(hub.state().broker, BrokerState::Connected);
+        self.is_draining.load(Ordering::Relaxed) || self.hub.as_ref().is_some_and(is_away)
+    }
+
     /// Why clients should not be sent here now; empty when they should.
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();

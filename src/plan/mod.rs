@@ -16,6 +16,7 @@ mod cross_site;
 mod frame_limits;
 mod header_edits;
 mod heads;
+mod health;
 mod https;
 mod hub;
 mod limits;
