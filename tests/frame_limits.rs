@@ -5,16 +5,21 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use tidewire_testkit::backend::Backend;
+use tidewire_testkit::certs::Authority;
 use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script;
+use tidewire_testkit::tidewire::{Tidewire, command, edge};
+use tidewire_testkit::tls::TlsClient;
 use tidewire_testkit::websocket::{
     Got, Opcode, WebSocket, client_frame, handshake, server_frame, switch,
 };
 
 /// What is said, of which `passes` bytes may, and what its sender is told.
+#[derive(Clone)]
 struct Case {
     said: Vec<u8>,
     passes: usize,
@@ -177,6 +182,16 @@ fn send(peer: &mut Peer, case: &Case, sent: Sent) {
     }
 }
 
+/// The Close that a case is answered with comes next, then the end.
+#[track_caller]
+fn expect_refusal(socket: &mut WebSocket, case: &Case) {
+    let Got::Close(code, why) = socket.next() else { panic!("no Close: {}", case.why) };
+    assert_eq!(code, Some(case.code), "{why} is not {}", case.why);
+    assert!(why.contains(case.why), "{why} is not {}", case.why);
+    socket.send_close(case.code, "");
+    assert_eq!(socket.next(), Got::End, "{}", case.why);
+}
+
 #[track_caller]
 fn check_clients(limits: &str, cases: &[Case]) {
     let (script, heard) = witness();
@@ -196,11 +211,7 @@ fn check_clients(limits: &str, cases: &[Case]) {
                     socket
                 }
             };
-            let Got::Close(code, why) = socket.next() else { panic!("no Close: {}", case.why) };
-            assert_eq!(code, Some(case.code), "{why} is not {}", case.why);
-            assert!(why.contains(case.why), "{why} is not {}", case.why);
-            socket.send_close(case.code, "");
-            assert_eq!(socket.next(), Got::End, "{}", case.why);
+            expect_refusal(&mut socket, case);
             let bytes = heard.recv_timeout(Duration::from_secs(5)).expect(case.why);
             assert!(bytes == case.said[..case.passes], "case {index}, {sent:?}: {}", case.why);
         }
@@ -232,6 +243,33 @@ fn a_client_s_big_messages_are_closed_with_1009_before_they_pass() {
 #[test]
 fn a_client_s_message_of_another_kind_is_closed_with_1003() {
     check_clients("{ opcodes = [\"text\"] }", &refused(client_frame));
+}
+
+#[test]
+fn limits_hold_under_tls_as_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new("ca");
+    ca.server(&["a.test"]).write(directory.path(), "a");
+    let (script, heard) = witness();
+    let server = Backend::start(script);
+    let tls = "bind = \"127.0.0.1:0\"\ntls.certificate = [{ cert = \"a.pem\", key = \"a.key\" }]\n";
+    let config = edge(&[server.address()], &format!("[limits]\nclient = {SIZES}"));
+    let config = config.replacen("bind = \"127.0.0.1:0\"\n", tls, 1);
+    let mut edge = Tidewire::run_in(command(), directory, &config);
+    let client = TlsClient::new(ca.pem());
+    // A byte in a record of its own, and frames that records cut.
+    let cases = [too_big(client_frame), wrong_in_any_framing(client_frame)].concat();
+    for case in &cases {
+        for sent in [Sent::Whole, Sent::ByteByByte, Sent::CutInTheBadHeader] {
+            let peer = Peer::connect_tls(edge.address(), &client, "a.test");
+            let mut socket = WebSocket::upgrade(peer, &handshake("/ws"));
+            send(&mut socket.peer, case, sent);
+            expect_refusal(&mut socket, case);
+            let bytes = heard.recv_timeout(Duration::from_secs(5)).expect(case.why);
+            assert!(bytes == case.said[..case.passes], "{sent:?}: {}", case.why);
+        }
+    }
+    edge.log_line(&["websocket", "by=\"client\"", "reason=\"too_big\"", "code=1009"]);
 }
 
 #[track_caller]
@@ -370,8 +408,8 @@ fn the_strict_profile_takes_a_mebibyte_of_clients_and_refuses_compression() {
     let (script, heard) = witness();
     let rig = Rig::with(script, "[limits]\nprofile = \"strict\"");
     let mut peer = rig.connect();
-    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\nUpgrade:";
-    peer.send(handshake("/ws").replace("Upgrade:", offer).replacen(offer, "Upgrade:", 1));
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\nUpgrade: websocket";
+    peer.send(handshake("/ws").replace("Upgrade: websocket", offer));
     peer.response_head();
     let mut socket = WebSocket::opened(peer);
     let most = client_frame(Opcode::Binary, &vec![1; 1 << 20]);
