@@ -11,6 +11,7 @@ use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
+use tidewire_testkit::rss::RssWatch;
 use tidewire_testkit::script;
 use tidewire_testkit::tidewire::{Tidewire, command, edge};
 use tidewire_testkit::tls::TlsClient;
@@ -474,6 +475,30 @@ fn who_floods_and_does_not_answer_its_close_is_cut_off() {
     socket.peer.expect_gone();
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     let _ = flooding.join();
+}
+
+/// Whoever sent a message that was too big may have the rest of it under way, and is to get to its
+/// Close: so some is read and dropped. It is not kept, and there is an end to it.
+#[test]
+fn of_a_flood_behind_a_close_16_mib_are_read_and_nothing_is_kept() {
+    let (script, _heard) = witness();
+    let more = "[timeout]\nclient-fin = \"4s\"\n[limits]\nclient = { max_message = \"1KiB\" }";
+    let mut rig = Rig::with(script, more);
+    let mut socket = rig.open();
+    let client = format!("client={} ", socket.peer.local_address());
+    let rss = RssWatch::start(&rig.edge.child);
+    socket.peer.send(client_frame(Opcode::Binary, &[1; 2000]));
+    assert!(matches!(socket.next(), Got::Close(Some(1009), _)));
+    let frame = client_frame(Opcode::Binary, &[1; 60_000]);
+    while socket.peer.try_send(&frame).is_ok() {}
+    let line = rig.edge.log_line(&["websocket", &client, "reason=\"too_big\""]);
+    let (_, field) = line.split_once(" bytes_in=").expect("the line has it");
+    let read: u64 = field.split(' ').next().unwrap().parse().expect("a number");
+    // The last read of those may be of 64 KiB; the handshake and the first frame are not dropped.
+    let (least, most) = (16 << 20, (16 << 20) + (64 << 10) + 4000);
+    assert!((least..=most).contains(&read), "{read} bytes are read");
+    let growth = rss.growth();
+    assert!(growth <= 2 << 20, "{growth} bytes more");
 }
 
 // How fast, how long, and who takes nothing.
