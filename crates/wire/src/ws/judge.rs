@@ -292,9 +292,12 @@ mod tests {
         // A message that begins is a new one, whether or not the one before it has ended; so is
         // one that goes on where none was.
         let size = |first: u8, length: u8| [vec![first, 0x7E, 0, length], vec![0; length.into()]];
-        let all = |sizes: [[Vec<u8>; 2]; 3]| sizes.concat().concat();
-        for firsts in [[0x02, 0x02, 0x82], [0x80, 0x80, 0x80], [0x02, 0x80, 0x80]] {
-            let bytes = all(firsts.map(|first| size(first, 200)));
+        for sizes in [
+            [(0x02, 200), (0x02, 250), (0x82, 250)],
+            [(0x80, 250), (0x80, 250), (0x80, 250)],
+            [(0x02, 200), (0x80, 100), (0x80, 250)],
+        ] {
+            let bytes = sizes.map(|(first, length)| size(first, length).concat()).concat();
             check_as(&judge, &rules, &bytes, (bytes.len(), Rest::None));
         }
         for start in [b"\x02\x00\x02\x00\x02\x00\x02\x00", b"\x02\x00\x00\x00\x80\x00\x80\x00"] {
