@@ -220,7 +220,9 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
-    let listeners = plan.listeners.into_iter().map(|listener| {
+    let (mut arrivals, listeners) = (Vec::new(), plan.listeners.into_iter());
+    let listeners = listeners.map(|listener| {
+        arrivals.push(listener.arrivals);
         let turnstile = Turnstile::new(format!("listener `{}`", listener.name), &listener.quotas);
         (listener.name, (listener.https, Door::new(listener.addresses, turnstile)))
     });
@@ -231,6 +233,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         listeners,
         https,
         head_limits,
+        arrivals,
         listener_doors,
         routes,
         route_doors,

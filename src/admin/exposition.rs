@@ -15,7 +15,7 @@ use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{limits, revocations, tls};
+use super::{addresses, limits, revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -39,6 +39,7 @@ impl Collector for Exposition {
         self.ends(&mut out)?;
         self.vouching(&mut out)?;
         limits::encode(&self.nodes, &mut out)?;
+        addresses::encode(&self.nodes, &mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
         revocations::encode(&self.nodes, &mut out)?;

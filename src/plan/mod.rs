@@ -18,6 +18,7 @@ mod limits;
 mod listeners;
 mod names;
 pub mod process;
+mod proxies;
 mod reach;
 mod revocation;
 mod routes;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
 use tidewire_edge::address_rules::AddressRules;
+use tidewire_edge::arrival::Arrivals;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
@@ -118,6 +120,7 @@ pub struct ListenerPlan {
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
+    pub arrivals: Arrivals,
     pub addresses: AddressRules,
     pub quotas: Quotas,
 }

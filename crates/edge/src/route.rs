@@ -1,5 +1,6 @@
 //! Where a request goes: the first route that matches, and that takes the client.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,6 +11,7 @@ use crate::backend::Backend;
 use crate::cross_site::CrossSite;
 use crate::host::HostPattern;
 use crate::limits::Limits;
+use crate::origin::Transport;
 use crate::path::{self, Captures, PathPattern};
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::static_files::StaticFiles;
@@ -73,6 +75,9 @@ pub struct Asked<'a> {
     pub uri: &'a Uri,
     pub headers: &'a HeaderMap,
     pub is_websocket: bool,
+    /// Where the client is, as far as those say who are believed, and by which scheme it asks.
+    pub client: IpAddr,
+    pub transport: Transport,
 }
 
 /// Those of `routes` that match the request, in their order: index, route, and what its pattern
@@ -178,7 +183,10 @@ mod tests {
             headers.append("x-group", HeaderValue::from_static("b"));
         }
         let uri = uri.parse().unwrap();
-        let asked = Asked { listener, uri: &uri, headers: &headers, is_websocket };
+        let client = "192.0.2.1".parse().unwrap();
+        let transport = Transport::Plain;
+        let asked =
+            Asked { listener, uri: &uri, headers: &headers, is_websocket, client, transport };
         let found = matching(&routes, &asked).next().map_or("none", |(_, route, _)| &route.name);
         assert_eq!(found, expected, "{uri} for {host}");
     }
