@@ -230,7 +230,9 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
-    let listeners = plan.listeners.into_iter().map(|listener| {
+    let (mut arrivals, listeners) = (Vec::new(), plan.listeners.into_iter());
+    let listeners = listeners.map(|listener| {
+        arrivals.push(listener.arrivals);
         let turnstile = Turnstile::new(format!("listener `{}`", listener.name), &listener.quotas);
         (listener.name, (listener.https, Door::new(listener.addresses, turnstile)))
     });
@@ -241,6 +243,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         listeners,
         https,
         head_limits,
+        arrivals,
         listener_doors,
         routes,
         rules: Rules(plan.rules),

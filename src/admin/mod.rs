@@ -2,6 +2,7 @@
 //! `/revocations`, `/servers`. To add one: a file here and a line in [`start`]; what changes something, or tells
 //! of users, asks the [`guard`] first.
 
+mod addresses;
 mod balance;
 mod exposition;
 mod guard;

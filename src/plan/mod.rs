@@ -23,6 +23,7 @@ mod limits;
 mod listeners;
 mod names;
 pub mod process;
+mod proxies;
 mod reach;
 mod revocation;
 mod routes;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
 use tidewire_edge::address_rules::AddressRules;
+use tidewire_edge::arrival::Arrivals;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
@@ -128,6 +130,7 @@ pub struct ListenerPlan {
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
+    pub arrivals: Arrivals,
     pub addresses: AddressRules,
     pub quotas: Quotas,
 }
