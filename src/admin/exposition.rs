@@ -15,7 +15,7 @@ use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{balance, limits, revocations, tls};
+use super::{balance, limits, revocations, rules, servers, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -38,9 +38,11 @@ impl Collector for Exposition {
         self.routes(&mut out)?;
         self.ends(&mut out)?;
         self.vouching(&mut out)?;
+        rules::encode(&self.nodes, &mut out)?;
         limits::encode(&self.nodes, &mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
+        servers::encode(&self.nodes, &mut out)?;
         revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
         self.keys(&mut out)?;

@@ -10,9 +10,13 @@ pub mod auth;
 mod backends;
 mod balance;
 pub mod belongings;
+mod conditions;
+mod covering;
 mod cross_site;
 mod frame_limits;
+mod header_edits;
 mod heads;
+mod health;
 mod https;
 mod hub;
 mod limits;
@@ -22,8 +26,10 @@ pub mod process;
 mod reach;
 mod revocation;
 mod routes;
+mod rules;
 mod summary;
 mod targets;
+mod templates;
 mod timeouts;
 mod tls;
 
@@ -46,6 +52,7 @@ use tidewire_edge::limits::Limits;
 use tidewire_edge::limits::quota::Quotas;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
+use tidewire_edge::rules::Rule;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_edge::tls::Tls;
@@ -75,6 +82,8 @@ pub struct Plan {
     pub workers: NonZeroUsize,
     /// At least one.
     pub listeners: Vec<ListenerPlan>,
+    /// In the order in which they are asked.
+    pub rules: Vec<Rule>,
     /// In the order in which they are tried.
     pub routes: Vec<RoutePlan>,
     pub backends: Vec<BackendPlan>,
@@ -256,6 +265,7 @@ impl Checks<'_> {
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
+        let rules = self.rules(&config, &routes);
         self.unasked(&config);
         self.hub(&config);
         let (revocation, admin) = (self.revocation(&config), self.admin(&config));
@@ -265,6 +275,7 @@ impl Checks<'_> {
         Plan {
             workers: workers.unwrap_or_else(one_per_core),
             listeners,
+            rules,
             routes,
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
             auths,

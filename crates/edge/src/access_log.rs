@@ -27,6 +27,8 @@ pub struct Record {
     listener: usize,
     /// Its route, `None` before one was found.
     pub route: Option<usize>,
+    /// The rule that has decided about it.
+    pub rule: Option<u16>,
     method: http::Method,
     /// Host, a space, path without query: a query may carry a token. A path has no space.
     host_path: Box<str>,
@@ -51,6 +53,7 @@ impl Record {
             peer,
             listener,
             route: None,
+            rule: None,
             method: parts.method.clone(),
             host_path: format!("{host} {}", parts.uri.path()).into(),
             tls: None,
@@ -75,6 +78,7 @@ impl Record {
             listener = shard.edge.listener_name(self.listener),
             tls = self.tls.map(TlsVersion::as_str),
             route = shard.edge.route_name(self.route),
+            rule = shard.edge.rules.name(self.rule),
             server = self.server.as_deref(),
             method = %self.method,
             host,

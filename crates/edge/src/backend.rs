@@ -424,6 +424,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::server_state::Operator;
 
     fn servers(servers: Value) -> Vec<ServerConfig> {
         let mut servers = servers;

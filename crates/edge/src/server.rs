@@ -5,12 +5,13 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::server_state::{Health, Operator, Status};
 use crate::weight::Weight;
 
 /// A server, as a backend lists it.
@@ -28,6 +29,11 @@ pub struct ServerConfig {
     /// Whether it is probed, as the backend's `check` says. A server that is not is taken for up.
     #[serde(default)]
     pub check: bool,
+    /// Where it is probed, when not at `address`: such as the admin listener of a Tidewire node.
+    pub check_address: Option<Address>,
+    /// Whether it takes clients at the start; `tidewire servers set` changes it at run time.
+    #[serde(default)]
+    pub state: Operator,
     /// Most clients (requests and tunnels) at a time; more wait in the queue. 0 is no bound.
     #[serde(default)]
     pub maxconn: u32,
@@ -74,6 +80,12 @@ impl Address {
         Ok(found)
     }
 
+    /// The same host, and another port.
+    pub fn with_port(&self, port: u16) -> Self {
+        let literal = self.literal.map(|it| SocketAddr::new(it.ip(), port));
+        Self { host: self.host.clone(), port, literal }
+    }
+
     /// The address, when nothing has to be looked up.
     pub fn literal(&self) -> Option<SocketAddr> {
         self.literal
@@ -94,7 +106,10 @@ pub struct Server {
     pub is_checked: bool,
     /// Most clients at a time; `None` is no bound.
     pub maxconn: Option<u64>,
-    is_up: AtomicBool,
+    /// Where it is probed.
+    pub check_address: Option<Address>,
+    /// Whether it takes clients, and why not.
+    pub status: Status,
     current: AtomicU64,
     /// WebSockets among its clients.
     pub tunnels: AtomicU64,
@@ -128,6 +143,11 @@ pub struct ServerCounts {
     pub check_failures: AtomicU64,
     /// Times it went from up to down.
     pub check_downs: AtomicU64,
+    /// Probes that are over, and how long they have taken together, in microseconds.
+    pub checks: AtomicU64,
+    pub check_microseconds: AtomicU64,
+    /// Times it was ejected.
+    pub ejections: AtomicU64,
 }
 
 impl Server {
@@ -141,7 +161,8 @@ impl Server {
             is_backup: config.backup,
             is_checked: config.check,
             maxconn: (config.maxconn > 0).then_some(u64::from(config.maxconn)),
-            is_up: AtomicBool::new(true),
+            check_address: config.check_address.clone(),
+            status: Status::new(config.state),
             current: AtomicU64::new(0),
             tunnels: AtomicU64::new(0),
             counts: ServerCounts::default(),
@@ -154,18 +175,20 @@ impl Server {
         ServerConfig { weight: self.config.weight, ..config.clone() } == self.config
     }
 
+    /// Whether a new client may get it.
     pub fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Relaxed)
+        self.status.state().takes_new()
     }
 
-    /// Whether a client that sticks to it may get it.
+    /// Whether a client that sticks to it may get it: one that drains still takes those.
     pub fn takes_stuck(&self) -> bool {
-        self.is_up()
+        self.status.state().takes_stuck()
     }
 
-    /// Sets whether it is up; true when that is a change.
+    /// Sets whether its probes are well; true when it takes clients or takes none by that.
     pub fn set_up(&self, is_up: bool) -> bool {
-        self.is_up.swap(is_up, Ordering::Relaxed) != is_up
+        let health = if is_up { Health::Up } else { Health::Down(String::new()) };
+        self.status.learn(|facts| facts.health = health).is_some()
     }
 
     /// Clients that it carries now: requests and tunnels.

@@ -62,7 +62,10 @@ use crate::linger::linger;
 use crate::onward;
 use crate::origin::Transport;
 use crate::path::Captures;
-use crate::route::{self, Asked, Route, Target};
+use crate::route::{self, Route, Target};
+use crate::rules::Judgement;
+use crate::rules::changes::Made;
+use crate::rules::condition::Asked;
 use crate::service::EdgeShard;
 use crate::tls::handshake::handshake;
 
@@ -206,19 +209,38 @@ impl Session {
         response.map(|body| body.before(over))
     }
 
-    async fn route(&self, record: &mut Record, mut parts: Parts, body: Incoming) -> Response<Body> {
+    async fn route(&self, record: &mut Record, parts: Parts, body: Incoming) -> Response<Body> {
         if let Some(answer) = self.misdirected(&parts) {
             return answer;
         }
         if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
             return answer;
         }
-        let mut classified = classify(&parts.method, parts.version, &parts.headers);
+        let classified = classify(&parts.method, parts.version, &parts.headers);
         let is_websocket = !matches!(classified, Classified::NotWebSocket);
         if let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket) {
             return close_after(answer);
         }
-        let chosen = match self.choose(record, &parts, &classified).await {
+        let mut judged = self.judge(record, &parts, &classified);
+        let mut response = match judged.answer.take() {
+            Some(answer) if is_websocket => close_after(answer),
+            Some(answer) => answer,
+            None => self.take(record, parts, body, classified, &judged).await,
+        };
+        judged.change_response(response.headers_mut());
+        response
+    }
+
+    /// Has the route answer that takes the request.
+    async fn take(
+        &self,
+        record: &mut Record,
+        mut parts: Parts,
+        body: Incoming,
+        mut classified: Classified,
+        judged: &Judgement,
+    ) -> Response<Body> {
+        let chosen = match self.choose(record, &parts, &classified, judged.route).await {
             Ok(chosen) => chosen,
             Err(response) => return *response,
         };
@@ -228,7 +250,7 @@ impl Session {
             return close_after(self.fault(&Fault::BodyTooLarge(max), record));
         }
         let subprotocol = take_all_out(&found, &mut parts, &mut classified);
-        let client = Client { grant, subprotocol };
+        let client = Client { grant, subprotocol, made: judged.made.as_deref() };
         let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
@@ -252,24 +274,45 @@ impl Session {
         response
     }
 
-    /// The first route that takes the request, and this client.
+    /// What the rules say of a request.
+    fn judge(&self, record: &mut Record, parts: &Parts, classified: &Classified) -> Judgement {
+        let rules = &self.shard.edge.rules;
+        if rules.is_empty() {
+            return Judgement::default();
+        }
+        let counters = &self.shard.metrics.rules;
+        let judged = rules.judge(&self.asked(parts, classified), |rule| counters[rule].add(1));
+        record.rule = judged.rule.map(|rule| rule as u16);
+        judged
+    }
+
+    fn asked<'a>(&self, parts: &'a Parts, classified: &'a Classified) -> Asked<'a> {
+        Asked {
+            listener: self.listener,
+            client: self.client(),
+            is_tls: self.secured.is_some(),
+            method: &parts.method,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            is_websocket: !matches!(classified, Classified::NotWebSocket),
+            offer: match classified {
+                Classified::WebSocket(offer) => Some(offer),
+                _ => None,
+            },
+        }
+    }
+
+    /// The first route that takes the request, and this client. `only` is the one that a rule has
+    /// chosen.
     async fn choose<'r>(
         &'r self,
         record: &mut Record,
         parts: &Parts,
         classified: &Classified,
+        only: Option<usize>,
     ) -> Result<Chosen<'r>, Box<Response<Body>>> {
-        let offer = match classified {
-            Classified::WebSocket(offer) => Some(offer),
-            _ => None,
-        };
-        let is_websocket = !matches!(classified, Classified::NotWebSocket);
-        let asked = Asked {
-            listener: self.listener,
-            uri: &parts.uri,
-            headers: &parts.headers,
-            is_websocket,
-        };
+        let asked = self.asked(parts, classified);
+        let Asked { offer, is_websocket, .. } = asked;
         let question = Question {
             parts,
             offer,
@@ -280,7 +323,7 @@ impl Session {
         };
         let mut gate = Gate::new(Examination::new(&self.shard, question));
         let mut first_marks = None;
-        for (index, route, captures) in route::matching(&self.shard.edge.routes, &asked) {
+        for (index, route, captures) in route::matching(&self.shard.edge.routes, &asked, only) {
             if gate.passes_over(route) {
                 continue;
             }
@@ -357,9 +400,9 @@ impl Session {
         record: &mut Record,
         parts: Parts,
         body: ClientBody,
-        client: Client,
+        client: Client<'_>,
     ) -> Response<Body> {
-        let mut request = self.rebuild(parts, client.grant).map(|()| body);
+        let mut request = self.rebuild(parts, client.grant, client.made).map(|()| body);
         let caller = Caller::of(self.way(), &mut request, backend);
         match forward(&self.shard, backend, &caller, request).await {
             Ok(forwarded) => {
@@ -384,13 +427,13 @@ impl Session {
         offer: &Offer,
         record: &mut Record,
         parts: Parts,
-        client: Client,
+        client: Client<'_>,
     ) -> Response<Body> {
         let live = match self.enter(client.grant.as_ref(), record) {
             Ok(live) => live,
             Err(response) => return *response,
         };
-        let mut request = self.rebuild(parts, client.grant);
+        let mut request = self.rebuild(parts, client.grant, client.made);
         onward::ask_for_switch(request.headers_mut());
         let compression = self.shard.edge.routes[route].limits.compression;
         let offer = &*compression.restrict(offer, request.headers_mut());
@@ -419,7 +462,7 @@ impl Session {
         captures: &Captures,
         offer: &Offer,
         record: &mut Record,
-        client: Client,
+        client: Client<'_>,
     ) -> Response<Body> {
         let live = match self.enter(client.grant.as_ref(), record) {
             Ok(live) => live,
@@ -454,10 +497,14 @@ impl Session {
         self.secured.as_ref()?.certificates.first().map(AsRef::as_ref)
     }
 
-    fn rebuild(&self, parts: Parts, grant: Option<Grant>) -> Request<()> {
+    fn rebuild(&self, parts: Parts, grant: Option<Grant>, made: Option<&Made>) -> Request<()> {
         let granted = grant.map(|grant| grant.headers).unwrap_or_default();
         let identity = &self.shard.edge.identity_headers;
-        onward::rebuild(parts, self.peer.ip(), self.scheme(), identity, granted)
+        let request = onward::rebuild(parts, self.peer.ip(), self.scheme(), identity, granted);
+        match made {
+            None => request,
+            Some(made) => made.change(request),
+        }
     }
 
     /// The answer to a request that went no further because of its page.
@@ -650,10 +697,12 @@ struct Chosen<'r> {
 }
 
 /// What the edge knows of a client on its way to a target.
-struct Client {
+struct Client<'m> {
     grant: Option<Grant>,
     /// What the 101 names when nothing else is chosen.
     subprotocol: Option<HeaderValue>,
+    /// What rules change of the request.
+    made: Option<&'m Made>,
 }
 
 /// The answer to a request that a door has not let in.

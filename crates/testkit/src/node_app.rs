@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::child::Child;
+use crate::child::{Child, Ended};
 use crate::deadline::until;
 use crate::peer::Peer;
 use crate::port::{free_port, loopback};
@@ -71,6 +71,14 @@ impl NodePackages {
             Peer::try_connect(address).ok()
         });
         NodeApp { address, child }
+    }
+
+    /// Runs one of its files to its end.
+    #[track_caller]
+    pub fn run(&self, file: &str, arguments: &[&str]) -> Ended {
+        let mut command = Command::new("node");
+        command.arg(self.directory.join(file)).args(arguments);
+        Child::spawn(command).wait()
     }
 }
 
