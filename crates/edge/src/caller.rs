@@ -41,8 +41,7 @@ impl Caller {
     /// The caller of a client's `request`, rebuilt already, that is for `backend`. What the edge has
     /// put into it the time before, and no server is to see, is taken out.
     pub fn of<B>(way: Way, request: &mut Request<B>, backend: &Backend) -> Self {
-        let uri = request.uri().clone();
-        let shown = backend.stick.read(backend, &uri, request.headers_mut());
+        let shown = backend.stick.read(backend, request);
         let key = Preference::key(way.client.ip(), request, backend);
         Self {
             way: Some(way),
@@ -66,7 +65,7 @@ impl Caller {
     ) -> Option<Box<Learner>> {
         let shown = self.shown.as_ref()?;
         let backend = lease.backend();
-        backend.stick.mark(shown, lease.server(), headers);
+        backend.stick.mark(shown, lease.server(), status, headers);
         let is_readable =
             status == StatusCode::OK && !headers.contains_key(header::CONTENT_ENCODING);
         (backend.stick.sessions.is_some() && shown.begins_session && is_readable)

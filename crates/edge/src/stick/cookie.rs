@@ -134,7 +134,7 @@ impl Inserted {
         server
     }
 
-    /// Puts it into an answer, which is for this client alone then.
+    /// Puts it into an answer.
     pub fn put_in(&self, headers: &mut HeaderMap, token: &Token, is_tls: bool) {
         let secure = match self.secure {
             Secure::Auto if is_tls => "; Secure",
@@ -144,6 +144,10 @@ impl Inserted {
         let line = format!("{}={}{}{secure}", self.name, token.as_str(), self.attributes);
         let Ok(line) = HeaderValue::from_str(&line) else { return };
         headers.append(SET_COOKIE, line);
+    }
+
+    /// Has an answer with the cookie be for this client alone: no cache may give it to others.
+    pub fn keep_private(headers: &mut HeaderMap) {
         let said = |word: &str| {
             let lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
             lines.flat_map(|line| line.split(',')).any(|it| it.trim().eq_ignore_ascii_case(word))
@@ -312,7 +316,7 @@ mod tests {
         let check = |before: &[&str], after: &[&str]| {
             let before: Vec<_> = before.iter().map(|line| ("cache-control", *line)).collect();
             let mut headers = headers(&before);
-            Inserted::new(&InsertConfig::default()).put_in(&mut headers, &token(), false);
+            Inserted::keep_private(&mut headers);
             let said: Vec<_> = headers.get_all(CACHE_CONTROL).iter().collect();
             assert_eq!(said, after);
         };

@@ -16,7 +16,7 @@ pub mod token;
 
 use std::time::Instant;
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_auth::secret::Secret;
@@ -83,20 +83,21 @@ impl Stick {
         self.signer.token(&self.backend, server)
     }
 
-    /// Which server a request sticks to; the edge's marks are taken out of `headers`. A session is
-    /// asked first: a client has it from a server, and a cookie perhaps from long before.
-    pub fn read(&self, backend: &Backend, uri: &Uri, headers: &mut HeaderMap) -> Shown {
-        let mut shown = Shown { is_tls: is_tls(headers), ..Shown::default() };
+    /// Which server a request sticks to; the edge's marks are taken out of it. A session goes
+    /// before a cookie: a client has it from a server, and a cookie perhaps from long before.
+    pub fn read<B>(&self, backend: &Backend, request: &mut Request<B>) -> Shown {
+        let mut shown = Shown::default();
         let server_of = |token: &[u8]| backend.server_of(token);
         if let Some(inserted) = &self.inserted {
-            shown.cookie = inserted.take_out(headers, server_of);
+            shown.is_tls = is_tls(request.headers());
+            shown.cookie = inserted.take_out(request.headers_mut(), server_of);
             shown.server = shown.cookie;
         }
         if let Some(prefixed) = &self.prefixed {
-            shown.server = prefixed.take_off(headers, server_of).or(shown.server);
+            shown.server = prefixed.take_off(request.headers_mut(), server_of).or(shown.server);
         }
         if let Some(sessions) = &self.sessions {
-            let session = parameter(uri, &sessions.query).filter(|it| !it.is_empty());
+            let session = parameter(request.uri(), &sessions.query).filter(|it| !it.is_empty());
             shown.begins_session = session.is_none();
             let server = session.and_then(|it| sessions.server_of(&it, Instant::now()));
             shown.server = server.or(shown.server);
@@ -105,7 +106,13 @@ impl Stick {
     }
 
     /// Writes into the head of `server`'s answer what has the client come to it again.
-    pub fn mark(&self, shown: &Shown, server: &Server, headers: &mut HeaderMap) {
+    pub fn mark(
+        &self,
+        shown: &Shown,
+        server: &Server,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) {
         if let Some(prefixed) = &self.prefixed {
             prefixed.put_on(headers, &self.token(&server.name));
         }
@@ -113,6 +120,9 @@ impl Stick {
             && shown.cookie != Some(server.id)
         {
             inserted.put_in(headers, &self.token(&server.name), shown.is_tls);
+            if status != StatusCode::SWITCHING_PROTOCOLS {
+                Inserted::keep_private(headers);
+            }
         }
     }
 }

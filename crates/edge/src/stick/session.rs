@@ -100,11 +100,14 @@ impl Sessions {
         Some(server)
     }
 
+    /// Remembers which server has made a session. Whoever said so first is right: a name that
+    /// another server only repeats, since a client had it do so, takes the session from nobody.
     pub fn remember(&self, session: &[u8], server: ServerId, now: Instant) {
         let key = self.hasher.hash_one(session);
         let mut generations = self.generations();
         generations.grow_old(self.expire, now);
-        generations.insert(key, server, self.most, now);
+        let known = generations.young.get(&key).copied().or_else(|| generations.old.remove(&key));
+        generations.insert(key, known.unwrap_or(server), self.most, now);
     }
 
     /// Sessions that are remembered.
@@ -261,6 +264,17 @@ mod tests {
         }
         assert_eq!(sessions.server_of(b"silent", after(36)), None);
         assert_eq!(sessions.server_of(b"other", after(36)), None);
+    }
+
+    #[test]
+    fn a_session_is_whose_it_was_first() {
+        let sessions = sessions(r#"{ "query": "sid", "expire": "10s" }"#);
+        let (start, maker, echo) = (Instant::now(), server(), server());
+        sessions.remember(b"abc", maker, start);
+        sessions.remember(b"abc", echo, start);
+        let later = start + Duration::from_secs(15);
+        sessions.remember(b"abc", echo, later);
+        assert_eq!(sessions.server_of(b"abc", later), Some(maker));
     }
 
     #[test]
