@@ -28,7 +28,8 @@ pub struct Record {
     /// Its route, `None` before one was found.
     pub route: Option<usize>,
     method: http::Method,
-    /// Host, a space, path without query: a query may carry a token. A path has no space.
+    /// Host, a space, path without query: a query may carry a token. A path has no space. Empty
+    /// when there will be no line.
     host_path: Box<str>,
     pub tls: Option<TlsVersion>,
     pub server: Option<String>,
@@ -44,15 +45,19 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn new(peer: SocketAddr, listener: usize, parts: &Parts) -> Self {
-        let host = host_of(&parts.uri, &parts.headers).unwrap_or("-");
+    /// `logged` is the request, if it will have a line.
+    pub fn new(peer: SocketAddr, listener: usize, logged: Option<&Parts>) -> Self {
+        let host_path = logged.map_or_else(String::new, |parts| {
+            let host = host_of(&parts.uri, &parts.headers).unwrap_or("-");
+            [host, " ", parts.uri.path()].concat()
+        });
         Self {
             begun: Instant::now(),
             peer,
             listener,
             route: None,
-            method: parts.method.clone(),
-            host_path: format!("{host} {}", parts.uri.path()).into(),
+            method: logged.map(|parts| parts.method.clone()).unwrap_or_default(),
+            host_path: host_path.into(),
             tls: None,
             server: None,
             fault: None,
@@ -89,10 +94,11 @@ impl Record {
         );
     }
 
-    /// What of it is kept while the WebSocket lives, which begins now. `entrance` counts it at its
-    /// listener.
+    /// What of it is kept while the WebSocket lives, which begins now and has the line. `entrance`
+    /// counts it at its listener.
     pub fn websocket(&mut self, route: usize, entrance: Option<Pass>) -> Box<WebSocketRecord> {
-        let pass = self.pass.take().and_then(Pass::open);
+        let passes = [self.pass.take().and_then(Pass::open), entrance];
+        let is_counted = passes.iter().any(Option::is_some);
         Box::new(WebSocketRecord {
             begun: self.begun,
             opened_ms: u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX),
@@ -100,9 +106,9 @@ impl Record {
             listener: self.listener as u16,
             route: route as u16,
             tls: self.tls,
-            host_path: self.host_path.clone(),
-            identity: self.identity.clone(),
-            _passes: [pass, entrance],
+            host_path: std::mem::take(&mut self.host_path),
+            identity: self.identity.take(),
+            _passes: is_counted.then(|| Box::new(passes)),
         })
     }
 
@@ -122,8 +128,8 @@ pub struct WebSocketRecord {
     tls: Option<TlsVersion>,
     host_path: Box<str>,
     identity: Option<Arc<Identity>>,
-    /// What counts it at its route and at its listener, as long as it is there.
-    _passes: [Option<Pass>; 2],
+    /// What counts it at its route and at its listener, as long as it is there; few do.
+    _passes: Option<Box<[Option<Pass>; 2]>>,
 }
 
 impl WebSocketRecord {

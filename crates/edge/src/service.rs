@@ -139,7 +139,8 @@ impl Service for EdgeService {
         match self.0.edge.listener_doors[listener].enter(conn.peer.ip()) {
             Ok(entered) => {
                 let run = session::run(Rc::clone(&self.0), conn, listener, entered);
-                tokio::task::spawn_local(run);
+                // In a box: tokio moves what it spawns from place to place.
+                tokio::task::spawn_local(Box::pin(run));
             }
             Err(why) => door::turn_away(&self.0, conn, listener, why),
         }
