@@ -198,7 +198,9 @@ impl Session {
         self.entrance.replace(self.entrance.take().and_then(Pass::open));
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
-        let mut record = Record::new(self.asker(&parts.headers), self.listener, &parts);
+        let is_logged = self.shard.edge.is_logging_requests;
+        let asker = self.asker(&parts.headers);
+        let mut record = Record::new(asker, self.listener, is_logged.then_some(&parts));
         record.tls = self.secured.as_ref().map(TlsVersion::of);
         let mut response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::unfit(unfit)),
@@ -279,7 +281,8 @@ impl Session {
             }
             (Target::Backend(backend), Classified::NotWebSocket) => {
                 let body = self.client_body(body, route);
-                self.forward(backend, record, parts, body, client).await
+                // In a box: handshakes do not carry its room.
+                Box::pin(self.forward(backend, record, parts, body, client)).await
             }
             (Target::Backend(backend), Classified::WebSocket(offer)) => {
                 self.upgrade(backend, index, &offer, record, parts, client).await
@@ -520,7 +523,8 @@ impl Session {
         name_subprotocol(&mut headers, client.subprotocol);
         let record = record.websocket(route, self.entrance.take());
         *self.handover.borrow_mut() = Some(Handover::Endpoint { admission, record });
-        answer::switching(headers, &accept_key(&offer.key))
+        let accept = HeaderValue::from_bytes(&accept_key(&offer.key));
+        answer::switching(headers, accept.expect("base64 is a header value"))
     }
 
     /// The client's certificate, verified.
