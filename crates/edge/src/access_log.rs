@@ -3,7 +3,6 @@
 //! The lines are `tracing` events of the target `access`, so the process's format (text or JSON)
 //! is theirs, and a value can never begin a line of its own.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,20 +12,24 @@ use tidewire_auth::identity::Identity;
 use tidewire_runtime::tls::Secured;
 use tracing::{debug, info};
 
+use crate::client_address::ClientAddress;
 use crate::end::{End, Phase, Reason};
 use crate::endpoint::Passed;
 use crate::limits::turnstile::Pass;
 use crate::route::host_of;
 use crate::service::EdgeShard;
+use crate::trusted_proxies::Asker;
 
 /// What is known of a request, kept until its line is written.
 #[derive(Debug)]
 pub struct Record {
     begun: Instant,
-    peer: SocketAddr,
+    pub asker: Asker,
     listener: usize,
     /// Its route, `None` before one was found.
     pub route: Option<usize>,
+    /// The rule that has decided about it.
+    pub rule: Option<u16>,
     method: http::Method,
     /// Host, a space, path without query: a query may carry a token. A path has no space.
     host_path: Box<str>,
@@ -44,15 +47,15 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn new(peer: SocketAddr, listener: usize, parts: &Parts) -> Self {
-        let host = host_of(&parts.uri, &parts.headers).unwrap_or("-");
+    pub fn new(asker: Asker, listener: usize, parts: &Parts) -> Self {
         Self {
             begun: Instant::now(),
-            peer,
+            asker,
             listener,
             route: None,
+            rule: None,
             method: parts.method.clone(),
-            host_path: format!("{host} {}", parts.uri.path()).into(),
+            host_path: host_path(parts),
             tls: None,
             server: None,
             fault: None,
@@ -63,6 +66,11 @@ impl Record {
         }
     }
 
+    /// Takes note that the request is for another host than its connection said.
+    pub fn note_host(&mut self, parts: &Parts) {
+        self.host_path = host_path(parts);
+    }
+
     /// The line of a plain request, or of a handshake that did not become a WebSocket.
     pub fn log(&self, shard: &EdgeShard, body_bytes: u64) {
         if !shard.edge.is_logging_requests {
@@ -71,10 +79,12 @@ impl Record {
         let (host, path) = self.host_and_path();
         info!(
             target: "access",
-            client = %self.peer,
+            client = %self.asker.client,
+            via = self.asker.client.shown_via().map(tracing::field::display),
             listener = shard.edge.listener_name(self.listener),
             tls = self.tls.map(TlsVersion::as_str),
             route = shard.edge.route_name(self.route),
+            rule = shard.edge.rules.name(self.rule),
             server = self.server.as_deref(),
             method = %self.method,
             host,
@@ -96,7 +106,7 @@ impl Record {
         Box::new(WebSocketRecord {
             begun: self.begun,
             opened_ms: u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX),
-            peer: self.peer,
+            client: self.asker.client,
             listener: self.listener as u16,
             route: route as u16,
             tls: self.tls,
@@ -116,7 +126,7 @@ impl Record {
 pub struct WebSocketRecord {
     begun: Instant,
     opened_ms: u32,
-    peer: SocketAddr,
+    client: ClientAddress,
     listener: u16,
     route: u16,
     tls: Option<TlsVersion>,
@@ -147,7 +157,8 @@ impl WebSocketRecord {
         let (host, path) = self.host_path.rsplit_once(' ').unwrap_or(("-", &self.host_path));
         info!(
             target: "access",
-            client = %self.peer,
+            client = %self.client,
+            via = self.client.shown_via().map(tracing::field::display),
             listener = shard.edge.listener_name(self.listener.into()),
             tls = self.tls.map(TlsVersion::as_str),
             route = shard.edge.route_name(Some(self.route.into())),
@@ -171,6 +182,12 @@ impl WebSocketRecord {
     }
 }
 
+/// Host, a space, path.
+fn host_path(parts: &Parts) -> Box<str> {
+    let host = host_of(&parts.uri, &parts.headers).unwrap_or("-");
+    format!("{host} {}", parts.uri.path()).into()
+}
+
 /// Whom a line is about: enough of the name to find it, however long it is.
 fn subject(identity: Option<&Identity>) -> Option<&str> {
     let subject = identity?.subject()?;
@@ -183,7 +200,7 @@ const SUBJECT_BYTES_MAX: usize = 128;
 /// The line of a connection that ended as HTTP.
 #[derive(Debug)]
 pub struct ConnectionRecord {
-    pub peer: SocketAddr,
+    pub client: ClientAddress,
     pub listener: usize,
     pub begun: Instant,
     pub requests: u32,
@@ -224,7 +241,8 @@ impl ConnectionRecord {
             ($level:ident) => {
                 $level!(
                     target: "access",
-                    client = %self.peer,
+                    client = %self.client,
+                    via = self.client.shown_via().map(tracing::field::display),
                     listener = shard.edge.listener_name(self.listener),
                     tls = self.tls.map(TlsVersion::as_str),
                     by = end.by.as_str(),

@@ -56,6 +56,7 @@ pub async fn exchange(
     request: Request<()>,
     offer: &Offer,
 ) -> Result<Exchanged, Fault> {
+    let place = backend.enter_tunnel()?;
     let (lease, socket) = dial(backend, caller).await?;
     let timeout = backend.timeouts.server.0;
     let asked = tokio::time::timeout(timeout, ask(shard, socket, request)).await;
@@ -72,6 +73,7 @@ pub async fn exchange(
         if let Err(bad) = cleanse(&mut response) {
             return fail(Fault::BadAnswer(bad));
         }
+        caller.answered(&lease, response.status(), response.headers_mut());
         return Ok(decline(response, (!is_over).then_some(connection), lease));
     }
     let switch = match check_switch(response.status(), response.headers(), offer) {
@@ -82,6 +84,7 @@ pub async fn exchange(
     if let Err(bad) = cleanse(&mut response) {
         return fail(Fault::BadAnswer(bad));
     }
+    caller.answered(&lease, response.status(), response.headers_mut());
     let headers = std::mem::take(response.headers_mut());
     let parts = connection.into_parts();
     Ok(Exchanged::Switched(Switched {
@@ -90,7 +93,7 @@ pub async fn exchange(
             socket: parts.io.into_socket(),
             leftover: parts.read_buf,
             extensions: switch.extensions,
-            lease,
+            lease: place.hold(lease),
         },
     }))
 }

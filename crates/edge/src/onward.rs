@@ -1,24 +1,22 @@
 //! A request as the next hop gets it: rebuilt from its parsed form, its hop's headers removed,
 //! what the edge knows of the client set.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Request, Version};
-use tidewire_wire::http::forwarded::{self, Hop};
+use tidewire_wire::http::forwarded::{self, Hop, append_element};
 use tidewire_wire::http::hop::{drop_aliased, strip_hop_by_hop};
 
 use crate::auth::headers::IdentityHeaders;
+use crate::trusted_proxies::Asker;
 
-/// Rebuilds a request's head for a server. Whatever the client said about who it is goes first:
-/// this edge is the first hop that is believed. `granted` are the identity headers of this client,
+/// Rebuilds a request's head for a server. Whatever was said about who the client is goes first: what
+/// of it is believed is in `asker` already. `granted` are the identity headers of this client,
 /// `identity` the names of all that there are.
 pub fn rebuild(
     parts: Parts,
-    peer: IpAddr,
-    scheme: &'static str,
+    asker: &Asker,
     identity: &IdentityHeaders,
     granted: HeaderMap,
 ) -> Request<()> {
@@ -39,7 +37,7 @@ pub fn rebuild(
     if let Some::<u64>(length) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    introduce(&mut headers, peer, scheme);
+    introduce(&mut headers, asker);
     // Of HTTP/1.0 it is not asked. To a server it is empty, then (RFC 9110, section 7.2): this is
     // HTTP/1.1, where one that is missing is an error.
     headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
@@ -73,12 +71,18 @@ pub fn ask_for_switch(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Tells the server who the client is, in the forms that servers read.
-fn introduce(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
+/// Tells the server who the client is, in the forms that servers read, and which proxies it has come
+/// by.
+fn introduce(headers: &mut HeaderMap, asker: &Asker) {
     let host = headers.get(header::HOST).cloned();
-    let hop = Hop { peer, host: host.as_ref(), scheme };
+    let Asker { client, scheme, proxies, .. } = asker;
+    let hop = Hop { peer: client.ip(), host: host.as_ref(), scheme };
     headers.insert(header::FORWARDED, forwarded::forwarded_element(&hop));
-    headers.insert(X_FORWARDED_FOR, forwarded::forwarded_for(peer));
+    headers.insert(X_FORWARDED_FOR, forwarded::forwarded_for(client.ip()));
+    for &proxy in proxies {
+        append_element(headers, &header::FORWARDED, forwarded::forwarded_proxy(proxy));
+        append_element(headers, &X_FORWARDED_FOR, forwarded::forwarded_for(proxy));
+    }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host);
@@ -127,6 +131,7 @@ const CLAIMS_PREFIX: &str = "x-forwarded-";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client_address::ClientAddress;
 
     fn check(head: &[(&str, &str)], uri: &str, expected: &[(&str, &str)]) {
         let mut request = Request::builder().uri(uri);
@@ -136,8 +141,7 @@ mod tests {
         let parts = request.body(()).unwrap().into_parts().0;
         let rebuilt = rebuild(
             parts,
-            "192.0.2.1".parse().unwrap(),
-            "http",
+            &Asker::direct(ClientAddress::direct("192.0.2.1:1".parse().unwrap()), "http"),
             &IdentityHeaders::default(),
             HeaderMap::new(),
         );

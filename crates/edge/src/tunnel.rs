@@ -36,7 +36,7 @@ use tidewire_wire::ws::message::Role;
 use tidewire_wire::ws::rules::Extensions;
 
 use crate::access_log::WebSocketRecord;
-use crate::backend::Lease;
+use crate::backend::TunnelLease;
 use crate::closing::{Cause, Closing};
 use crate::end::{End, Party, Reason};
 use crate::endpoint::Passed;
@@ -60,7 +60,7 @@ pub struct Tunnel {
     active: Tick,
     /// Who sent the first Close frame, or ended its direction first without one.
     first: Option<Party>,
-    lease: Lease,
+    lease: TunnelLease,
     /// Who the client is, when the route asks for that.
     live: Option<Live>,
     /// Set when the edge ends it.
@@ -80,7 +80,7 @@ pub struct ServerSide {
     /// What it sent right behind its 101.
     pub leftover: Bytes,
     pub extensions: Extensions,
-    pub lease: Lease,
+    pub lease: TunnelLease,
 }
 
 impl Tunnel {

@@ -52,12 +52,19 @@ impl NodePackages {
         }
     }
 
+    /// One of its files, to be run.
+    pub fn command(&self, file: &str) -> Command {
+        let mut command = Command::new("node");
+        command.arg(self.directory.join(file));
+        command
+    }
+
     /// Runs one of its files; `PORT` in the environment says where it is to listen.
     #[track_caller]
     pub fn start(&self, file: &str) -> NodeApp {
         let address = loopback(free_port());
-        let mut command = Command::new("node");
-        command.arg(self.directory.join(file)).env("PORT", address.port().to_string());
+        let mut command = self.command(file);
+        command.env("PORT", address.port().to_string());
         let mut child = Child::spawn(command);
         until("the node program listens", || {
             assert!(!child.has_ended(), "node: {:#?}", child.stderr());

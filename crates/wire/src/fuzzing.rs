@@ -16,6 +16,7 @@ use crate::Violation;
 use crate::http::framing::fault::FramingFault;
 use crate::http::framing::{Follower, HeadLimits};
 use crate::http::{forwarded, hop, tokens};
+use crate::proxy_protocol::{HeaderFault, Reader, Said};
 use crate::ws::cursor::{Cursor, HEAD_BYTES_MAX};
 use crate::ws::frame::{FrameHeader, HEADER_BYTES_MAX};
 use crate::ws::handshake::{self, Classified, Offer};
@@ -27,7 +28,7 @@ use crate::ws::rules::Extensions;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its target.
-pub const TARGETS: [(&str, Body); 7] = [
+pub const TARGETS: [(&str, Body); 8] = [
     ("frame_header", frame_header),
     ("message_decoder", message_decoder),
     ("cursor", cursor),
@@ -35,6 +36,7 @@ pub const TARGETS: [(&str, Body); 7] = [
     ("handshake", handshake),
     ("header_lists", header_lists),
     ("request_framing", request_framing),
+    ("proxy_header", proxy_header),
 ];
 
 /// A header is read the same with more bytes behind it, and written back as it was.
@@ -50,6 +52,41 @@ pub fn frame_header(input: &[u8]) {
     let mut out = BytesMut::new();
     header.encode(&mut out);
     assert_eq!(out[..], input[..header_bytes], "{header:?}");
+}
+
+/// A header of the PROXY protocol is read the same wherever it is cut, and nothing behind it is
+/// taken.
+pub fn proxy_header(input: &[u8]) {
+    let whole = announced(input.chunks(input.len().max(1)));
+    assert_eq!(announced(input.chunks(1)), whole);
+    for cut in 0..input.len().min(300) {
+        assert_eq!(announced([&input[..cut], &input[cut..]].into_iter()), whole, "cut at {cut}");
+    }
+    let Ok((Some(said), taken)) = whole else { return };
+    let mut more = input[..taken].to_vec();
+    assert_eq!(announced([&more[..]].into_iter()), Ok((Some(said), taken)));
+    more.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(announced([&more[..]].into_iter()), Ok((Some(said), taken)));
+    if let Said::Client(ends) = said {
+        assert!(!ends.source.ip().to_canonical().is_unspecified());
+    }
+}
+
+/// What a header says, and how long it is.
+fn announced<'p>(
+    pieces: impl Iterator<Item = &'p [u8]>,
+) -> Result<(Option<Said>, usize), HeaderFault> {
+    let mut reader = Reader::default();
+    let mut length = 0;
+    for piece in pieces {
+        let (taken, said) = reader.read(piece)?;
+        length += taken;
+        if said.is_some() {
+            return Ok((said, length));
+        }
+        assert_eq!(taken, piece.len(), "what is not the header's is not waited for");
+    }
+    Ok((None, length))
 }
 
 /// A stream gives the same events however it is cut, and none above the limits.

@@ -74,9 +74,10 @@ const TELLING: [u8; 16] = *b"\r\n: \t/#%,;0\x00\x81\x88\x7E\x80";
 const ORDERS: [u8; 16] = *b"abAB.wfxrpqtTz.A";
 /// Ends of what this edge has not: TLS, a hub, operators, doors that turn connections away. And a
 /// fault of ours.
-const ELSEWHERE: [Reason; 8] = [
+const ELSEWHERE: [Reason; 9] = [
     Reason::Limited,
     Reason::Denied,
+    Reason::ProxyHeader,
     Reason::TlsHandshake,
     Reason::ClientHsTimeout,
     Reason::PingTimeout,

@@ -23,6 +23,8 @@ pub struct Hop<'h> {
 pub fn forwarded_element(hop: &Hop<'_>) -> HeaderValue {
     let mut out = BytesMut::with_capacity(ELEMENT_BYTES);
     match hop.peer.to_canonical() {
+        // Of a Unix socket (RFC 7239, section 6.2).
+        address if address.is_unspecified() => out.extend_from_slice(b"for=unknown"),
         IpAddr::V4(address) => out.extend_from_slice(format!("for={address}").as_bytes()),
         // A colon or bracket is not for a token (RFC 7239, section 6).
         IpAddr::V6(address) => out.extend_from_slice(format!("for=\"[{address}]\"").as_bytes()),
@@ -38,8 +40,21 @@ pub fn forwarded_element(hop: &Hop<'_>) -> HeaderValue {
 
 /// A client's address for `X-Forwarded-For`: bare, also if it is of IPv6.
 pub fn forwarded_for(peer: IpAddr) -> HeaderValue {
-    let address = peer.to_canonical().to_string();
-    HeaderValue::try_from(address).expect("an address is ASCII")
+    let peer = peer.to_canonical();
+    if peer.is_unspecified() {
+        return HeaderValue::from_static("unknown");
+    }
+    HeaderValue::try_from(peer.to_string()).expect("an address is ASCII")
+}
+
+/// The `Forwarded` element of a proxy that another one has heard of the client from.
+pub fn forwarded_proxy(proxy: IpAddr) -> HeaderValue {
+    let node = match proxy.to_canonical() {
+        proxy if proxy.is_unspecified() => "for=unknown".to_owned(),
+        IpAddr::V4(proxy) => format!("for={proxy}"),
+        IpAddr::V6(proxy) => format!("for=\"[{proxy}]\""),
+    };
+    HeaderValue::try_from(node).expect("an address is ASCII")
 }
 
 /// Adds an element to a comma list, on one line with what is there.
@@ -76,7 +91,7 @@ fn put_word(word: &[u8], out: &mut BytesMut) {
     out.put_u8(b'"');
 }
 
-fn is_token_byte(byte: u8) -> bool {
+pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
