@@ -15,7 +15,7 @@ use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{limits, revocations, tls};
+use super::{discovery, limits, revocations, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -41,6 +41,7 @@ impl Collector for Exposition {
         limits::encode(&self.nodes, &mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
+        discovery::encode(&self.nodes, &mut out)?;
         revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;
         self.keys(&mut out)?;

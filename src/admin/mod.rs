@@ -2,6 +2,7 @@
 //! `/revocations`. To add one: a file here and a line in [`start`]; what changes something, or tells
 //! of users, asks the [`guard`] first.
 
+mod discovery;
 mod exposition;
 mod guard;
 mod hub;

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::balance::{Algorithm, Balance};
 use crate::caller::Caller;
+use crate::discovery::config::DiscoveryConfig;
 use crate::health::CheckConfig;
 use crate::server::{Server, ServerConfig, ServerId};
 use crate::timeout::{BackendTimeouts, Timeouts};
@@ -22,8 +23,11 @@ pub struct BackendConfig {
     /// How a server is chosen for a client.
     #[serde(default)]
     pub balance: Algorithm,
-    /// Its servers, at least one.
+    /// Its servers; at least one, unless `discovery` finds them.
+    #[serde(default)]
     pub server: Vec<ServerConfig>,
+    /// Where more servers are found, and which of them are gone again.
+    pub discovery: Option<DiscoveryConfig>,
     /// How servers that have `check = true` are probed.
     #[serde(default)]
     pub check: CheckConfig,
@@ -55,6 +59,7 @@ pub struct Backend {
     pub timeouts: Timeouts,
     pub check: CheckConfig,
     pub retries: u32,
+    algorithm: Algorithm,
     choice: Mutex<Choice>,
     queue: Queue,
 }
@@ -94,9 +99,25 @@ impl Backend {
             timeouts: timeouts.with_backend(&config.timeout),
             check: config.check.clone(),
             retries: config.retries,
+            algorithm: config.balance,
             choice: Mutex::new(Choice { servers, balance }),
             queue: Queue { most: config.queue, waiting: AtomicU32::new(0), room: Notify::new() },
         }
+    }
+
+    /// Has these servers from now on. Those that are as they were stay who they are; those that are
+    /// not among them any more get no new client, and keep the clients that they have.
+    pub fn set_servers(&self, configs: &[ServerConfig]) {
+        let mut choice = self.choice();
+        let known = |config: &ServerConfig| {
+            let same = choice.servers.iter().find(|server| server.is_as(config));
+            same.cloned().unwrap_or_else(|| Arc::new(Server::new(config)))
+        };
+        let servers: Arc<[_]> = configs.iter().map(known).collect();
+        choice.balance = self.algorithm.build(servers.iter().map(|server| server.weight).collect());
+        choice.servers = servers;
+        drop(choice);
+        self.queue.room.notify_waiters();
     }
 
     /// The servers that there are now.
@@ -251,6 +272,7 @@ mod tests {
             check: CheckConfig::default(),
             retries: 3,
             queue,
+            discovery: None,
             timeout: BackendTimeouts::default(),
         };
         Arc::new(Backend::new(0, &config, &Timeouts::default()))

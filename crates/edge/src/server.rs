@@ -67,6 +67,14 @@ impl Address {
         Ok(found)
     }
 
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address, when nothing has to be looked up.
     pub fn literal(&self) -> Option<SocketAddr> {
         self.literal
@@ -131,6 +139,13 @@ impl Server {
         }
     }
 
+    /// Whether it is the one that `config` describes, in all that matters to clients.
+    pub fn is_as(&self, config: &ServerConfig) -> bool {
+        let other = Self::new(config);
+        (&self.name, &self.address, self.weight, self.is_checked, self.maxconn)
+            == (&other.name, &other.address, other.weight, other.is_checked, other.maxconn)
+    }
+
     pub fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Relaxed)
     }
@@ -159,6 +174,12 @@ impl Server {
     }
 }
 
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port(), literal: Some(address) }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 
@@ -166,9 +187,8 @@ impl FromStr for Address {
         if text.contains("://") {
             return Err(AddressError::Url(text.to_owned()));
         }
-        let literal = text.parse::<SocketAddr>().ok();
-        if let Some(address) = literal {
-            return Ok(Self { host: address.ip().to_string(), port: address.port(), literal });
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(address.into());
         }
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         let (host, port) = match text.rsplit_once(':') {
