@@ -20,6 +20,7 @@ use tidewire_edge::health;
 use tidewire_edge::limits::turnstile::Turnstile;
 use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::route::{Route, Target};
+use tidewire_edge::rules::Rules;
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
 use tidewire_edge::static_files::StaticFiles;
 use tidewire_edge::tls::{self, Tls};
@@ -107,7 +108,10 @@ impl Node {
             control,
         )?;
         let edge_metrics: Vec<_> = (0..count)
-            .map(|_| Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len())))
+            .map(|_| {
+                let metrics = EdgeMetrics::new(edge.routes.len(), edge.authorities.len());
+                Arc::new(metrics.with_rules(edge.rules.0.len()))
+            })
             .collect();
         let build = Build {
             edge: Arc::clone(&edge),
@@ -163,6 +167,12 @@ impl NodeView {
         self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
         self.edge.doors().for_each(|door| door.addresses.ask_for_reload());
         self.discoveries.iter().for_each(|(_, view)| view.ask());
+    }
+
+    /// Whether no more clients should come, and those who are here may stay.
+    pub fn wants_to_drain(&self) -> bool {
+        let is_away = |hub: &Arc<Hub>| !matches!(hub.state().broker, BrokerState::Connected);
+        self.is_draining.load(Ordering::Relaxed) || self.hub.as_ref().is_some_and(is_away)
     }
 
     /// Why clients should not be sent here now; empty when they should.
@@ -256,7 +266,9 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
-    let listeners = plan.listeners.into_iter().map(|listener| {
+    let (mut arrivals, listeners) = (Vec::new(), plan.listeners.into_iter());
+    let listeners = listeners.map(|listener| {
+        arrivals.push(listener.arrivals);
         let turnstile = Turnstile::new(format!("listener `{}`", listener.name), &listener.quotas);
         (listener.name, (listener.https, Door::new(listener.addresses, turnstile)))
     });
@@ -267,8 +279,10 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         listeners,
         https,
         head_limits,
+        arrivals,
         listener_doors,
         routes,
+        rules: Rules(plan.rules),
         route_doors,
         backends,
         identity_headers: IdentityHeaders::of(&authorities),

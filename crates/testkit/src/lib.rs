@@ -16,6 +16,7 @@ pub mod dns;
 pub mod haproxy;
 pub mod http;
 pub mod neighbour;
+pub mod nginx;
 pub mod node_app;
 pub mod peer;
 pub mod port;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::config::DiscoveryConfig;
 use crate::server::ServerConfig;
+use crate::server_state::Operator;
 
 /// A server as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +127,10 @@ impl Roster {
                 address: found.address.into(),
                 weight: self.config.weight,
                 check: self.config.check,
+                check_address: None,
+                state: Operator::Ready,
                 maxconn: self.config.maxconn,
+                backup: false,
             };
             if let Some(record) = &found.record {
                 server.weight = scaled(record.weight, heaviest);
@@ -136,9 +140,7 @@ impl Roster {
                     server.name = name;
                 }
                 // The next best are asked when the best are all away.
-                if Some(record.priority) != first {
-                    server.weight = 0;
-                }
+                server.backup = Some(record.priority) != first;
             }
             servers.push(server);
         }
@@ -266,9 +268,14 @@ mod tests {
             record("10.0.0.4:80", "c.test", 20, 1),
         ];
         let change = roster.take(found(&all), Instant::now()).unwrap();
-        let shown: Vec<_> = change.servers.iter().map(|it| (it.name.as_str(), it.weight)).collect();
-        let expected =
-            [("a.test:80", 256), ("b.test:81", 128), ("10.0.0.3:81", 1), ("c.test:80", 0)];
+        let shown: Vec<_> =
+            change.servers.iter().map(|it| (it.name.as_str(), it.weight, it.backup)).collect();
+        let expected = [
+            ("a.test:80", 256, false),
+            ("b.test:81", 128, false),
+            ("10.0.0.3:81", 1, false),
+            ("c.test:80", 1, true),
+        ];
         assert_eq!(shown, expected);
     }
 
