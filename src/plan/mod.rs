@@ -13,6 +13,7 @@ pub mod belongings;
 mod conditions;
 mod covering;
 mod cross_site;
+mod discovery;
 mod frame_limits;
 mod header_edits;
 mod heads;
@@ -49,6 +50,7 @@ use tidewire_edge::arrival::Arrivals;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
+use tidewire_edge::discovery::Discovery;
 use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::limits::Limits;
 use tidewire_edge::limits::quota::Quotas;
@@ -162,10 +164,20 @@ pub enum TargetPlan {
     Respond(RespondConfig),
 }
 
-/// A backend that can be used: it has servers with names of their own, and one of them a weight.
+/// A backend that can be used: it has servers with names of their own, and one of them a weight, or
+/// finds them.
 #[derive(Debug)]
 pub struct BackendPlan {
     pub config: BackendConfig,
+    /// How more servers are found.
+    pub discovery: Option<Discovery>,
+}
+
+impl BackendPlan {
+    /// Takes out how more servers are found, and with it what is said of the backend.
+    pub fn search(&mut self) -> Option<(Discovery, BackendConfig)> {
+        Some((self.discovery.take()?, self.config.clone()))
+    }
 }
 
 /// Why there is no plan.
@@ -265,7 +277,7 @@ impl Checks<'_> {
         self.general_limits(&config);
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
-        self.backends(&config);
+        let discoveries = self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
         let rules = self.rules(&config, &routes);
@@ -280,7 +292,11 @@ impl Checks<'_> {
             listeners,
             rules,
             routes,
-            backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
+            backends: backend
+                .into_iter()
+                .zip(discoveries)
+                .map(|(config, discovery)| BackendPlan { config, discovery })
+                .collect(),
             auths,
             timeouts: timeout,
             acme,

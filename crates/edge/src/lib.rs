@@ -28,6 +28,7 @@ mod closing;
 pub mod cors;
 pub mod cross_site;
 pub mod dial;
+pub mod discovery;
 pub mod door;
 pub mod end;
 pub mod endpoint;
