@@ -11,7 +11,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -231,18 +231,6 @@ impl Backend {
         self.choice().server_of(token)
     }
 
-    /// Sets whether a server is up; true when that is a change.
-    pub fn set_up(self: &Arc<Self>, server: &Server, is_up: bool) -> bool {
-        let is_change = server.set_up(is_up);
-        if is_change {
-            if is_up {
-                server.weight.start_slowly(Instant::now());
-            }
-            self.look_again();
-        }
-        is_change
-    }
-
     /// Has those who wait looked after: to be called when the state of a server has changed, or its
     /// weight.
     pub fn look_again(self: &Arc<Self>) {
@@ -423,6 +411,7 @@ impl Drop for TunnelLease {
         self.0.backend.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
 #[cfg(test)]
 mod tests {
     use std::future::Future as _;
@@ -432,7 +421,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::server_state::Operator;
+    use crate::server_state::{Health, Operator};
+    use crate::weight::SCALE;
 
     fn servers(servers: Value) -> Vec<ServerConfig> {
         let mut servers = servers;
@@ -462,6 +452,11 @@ mod tests {
     fn server(backend: &Backend, name: &str) -> Arc<Server> {
         let servers = backend.servers();
         Arc::clone(servers.iter().find(|server| server.name == name).expect("it is there"))
+    }
+
+    fn set_up(backend: &Arc<Backend>, server: &Server, is_up: bool) {
+        let health = if is_up { Health::Up } else { Health::Down("it is said so".into()) };
+        backend.learn(server, |facts| facts.health = health);
     }
 
     fn stuck_to(server: ServerId) -> Caller {
@@ -517,11 +512,11 @@ mod tests {
         let edge = Caller::edge();
         assert_eq!(visit(&backend, &edge, &[]), "a");
         assert_eq!(visit(&backend, &edge, &[b.id]), "c");
-        backend.set_up(&a, false);
-        backend.set_up(&c, false);
+        set_up(&backend, &a, false);
+        set_up(&backend, &c, false);
         assert_eq!(visit(&backend, &edge, &[]), "b");
         assert_eq!(visit(&backend, &edge, &[b.id]), "b", "there is no other");
-        backend.set_up(&b, false);
+        set_up(&backend, &b, false);
         assert_eq!(visit(&backend, &edge, &[]), NoServer::NoneUp.to_string());
     }
 
@@ -537,10 +532,10 @@ mod tests {
         let held = lease(&backend);
         assert_eq!(visit(&backend, &edge, &[]), "-", "it is full, not down");
         drop(held);
-        backend.set_up(&a, false);
+        set_up(&backend, &a, false);
         assert_eq!(visit(&backend, &edge, &[]), "c", "all backups take turns");
         assert_eq!(visit(&backend, &edge, &[]), "b");
-        backend.set_up(&a, true);
+        set_up(&backend, &a, true);
         assert_eq!(visit(&backend, &edge, &[]), "a");
     }
 
@@ -633,16 +628,16 @@ mod tests {
     async fn a_server_that_comes_up_serves_the_queue_and_one_that_goes_down_ends_it() {
         let backend = backend(json!([{ "name": "a", "maxconn": 1 }, { "name": "b" }]));
         let [a, b] = ["a", "b"].map(|name| server(&backend, name));
-        backend.set_up(&b, false);
+        set_up(&backend, &b, false);
         let held = lease(&backend);
         let waiting = waits(&backend, Caller::edge());
         until_queued(&backend, 1).await;
-        backend.set_up(&b, true);
+        set_up(&backend, &b, true);
         assert_eq!(waiting.await.unwrap().unwrap().server().name, "b");
-        backend.set_up(&b, false);
+        set_up(&backend, &b, false);
         let waiting = waits(&backend, Caller::edge());
         until_queued(&backend, 1).await;
-        backend.set_up(&a, false);
+        set_up(&backend, &a, false);
         assert_eq!(waiting.await.unwrap().unwrap_err(), NoServer::NoneUp);
         drop(held);
     }
@@ -711,10 +706,35 @@ mod tests {
         let held = at_once(&backend, &stuck(&c), &[]);
         assert_eq!(visit(&backend, &stuck(&c), &[]), "-", "it is waited for");
         drop(held);
-        backend.set_up(&c, false);
+        set_up(&backend, &c, false);
         assert_eq!(visit(&backend, &stuck(&c), &[]), "a");
         assert_eq!(c.counts.stuck.load(Ordering::Relaxed), 2);
         assert_eq!(backend.counts.unstuck.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn who_sticks_gets_its_server_while_it_drains_and_not_in_maintenance() {
+        let backend = backend(abc());
+        let b = server(&backend, "b");
+        backend.set_operator(&b, Operator::Drain);
+        assert_eq!(visit(&backend, &stuck_to(b.id), &[]), "b");
+        let newcomers = [(); 4].map(|()| visit(&backend, &Caller::edge(), &[]));
+        assert_eq!(newcomers.concat(), "acac");
+        backend.set_operator(&b, Operator::Maintenance);
+        assert_eq!(visit(&backend, &stuck_to(b.id), &[]), "a");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_comes_up_starts_slowly_and_one_that_has_drained_does_not() {
+        let backend = backend_with(abc(), json!({ "slowstart": "1h" }));
+        let b = server(&backend, "b");
+        let weight = || b.weight.effective(std::time::Instant::now);
+        backend.set_operator(&b, Operator::Drain);
+        backend.set_operator(&b, Operator::Ready);
+        assert_eq!(weight(), SCALE);
+        set_up(&backend, &b, false);
+        set_up(&backend, &b, true);
+        assert_eq!(weight(), 1);
     }
 
     #[tokio::test]
@@ -771,7 +791,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         while clients.iter().any(|client| !client.is_finished()) {
             let b = server(&backend, "b");
-            backend.set_up(&b, random.bool());
+            set_up(&backend, &b, random.bool());
             std::thread::yield_now();
         }
         clients.into_iter().for_each(|client| client.join().expect("no client panics"));

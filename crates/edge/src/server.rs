@@ -11,7 +11,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::server_state::{Health, Operator, Status};
+use crate::server_state::{Operator, Status};
 use crate::weight::Weight;
 
 /// A server, as a backend lists it.
@@ -191,12 +191,6 @@ impl Server {
     /// Whether a client that sticks to it may get it: one that drains still takes those.
     pub fn takes_stuck(&self) -> bool {
         self.status.state().takes_stuck()
-    }
-
-    /// Sets whether its probes are well; true when it takes clients or takes none by that.
-    pub fn set_up(&self, is_up: bool) -> bool {
-        let health = if is_up { Health::Up } else { Health::Down(String::new()) };
-        self.status.learn(|facts| facts.health = health).is_some()
     }
 
     /// Clients that it carries now: requests and tunnels.

@@ -2,6 +2,7 @@
 //! again.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -14,6 +15,10 @@ impl Backend {
     pub fn learn(self: &Arc<Self>, server: &Server, note: impl FnOnce(&mut Facts)) -> bool {
         let Some(change) = server.status.learn(note) else { return false };
         self.tell(server, &change);
+        // One that has only drained was there all the time, and is warm.
+        if change.after == State::Up && change.before != State::Drain {
+            server.weight.start_slowly(Instant::now());
+        }
         self.look_again();
         true
     }
