@@ -333,6 +333,7 @@ fn assemble_route(
         target,
         cross_site: route.cross_site,
         limits: route.limits,
+        changes: route.changes,
     }
 }
 

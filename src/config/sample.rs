@@ -44,6 +44,8 @@ const SAME: &[(&str, &str)] = &[
     ("rule.when.not", "rule.when"),
     ("rule.then.redirect", "route.redirect"),
     ("rule.then.response_header", "rule.then.request_header"),
+    ("route.request_header", "rule.then.request_header"),
+    ("route.response_header", "rule.then.request_header"),
 ];
 
 /// By the keys on the way, joined.
@@ -100,6 +102,9 @@ const SAMPLES: &[(&str, &str)] = &[
     ("rule.then.redirect", r#"{ to = "https://{host}/new/{*}", status = 302 }"#),
     ("rule.then.route", r#""canary""#),
     ("rule.then.rewrite", r#""/v2/{*}""#),
+    ("route.rewrite", r#""/{*}""#),
+    ("route.request_header", r#"{ set = { X-Client = "{client.address}" } }"#),
+    ("route.response_header", r#"{ remove = ["Server"] }"#),
     ("route.method", r#"["GET", "HEAD"]"#),
     ("route.address", r#"["10.0.0.0/8", "2001:db8::/32"]"#),
     ("route.tls", "true"),

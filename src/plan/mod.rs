@@ -57,6 +57,7 @@ use tidewire_edge::limits::quota::Quotas;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::rules::Rule;
+use tidewire_edge::rules::changes::Changes;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_edge::tls::Tls;
@@ -149,6 +150,7 @@ pub struct RoutePlan {
     pub cross_site: CrossSite,
     pub addresses: AddressRules,
     pub limits: Limits,
+    pub changes: Changes,
 }
 
 /// What takes the requests of a route.

@@ -39,6 +39,7 @@ use crate::origin::OriginConfig;
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::route::{Matcher, Route, Target};
 use crate::rules::Rules;
+use crate::rules::changes::Changes;
 use crate::rules::condition::Condition;
 use crate::service::{Edge, EdgeService, EdgeShard};
 use crate::static_files::{Page, StaticFiles};
@@ -230,6 +231,7 @@ fn routes(backends: &[Arc<Backend>], limits: Limited) -> Vec<Route> {
             target,
             cross_site,
             limits: limits.clone(),
+            changes: Changes::default(),
         }
     };
     let app = |index: usize| Target::Backend(Arc::clone(&backends[index]));
