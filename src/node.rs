@@ -160,6 +160,12 @@ impl NodeView {
         self.edge.doors().for_each(|door| door.addresses.ask_for_reload());
     }
 
+    /// Whether no more clients should come, and those who are here may stay.
+    pub fn wants_to_drain(&self) -> bool {
+        let is_away = |hub: &Arc<Hub>| !matches!(hub.state().broker, BrokerState::Connected);
+        self.is_draining.load(Ordering::Relaxed) || self.hub.as_ref().is_some_and(is_away)
+    }
+
     /// Why clients should not be sent here now; empty when they should.
     pub fn not_ready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -224,7 +230,9 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
-    let listeners = plan.listeners.into_iter().map(|listener| {
+    let (mut arrivals, listeners) = (Vec::new(), plan.listeners.into_iter());
+    let listeners = listeners.map(|listener| {
+        arrivals.push(listener.arrivals);
         let turnstile = Turnstile::new(format!("listener `{}`", listener.name), &listener.quotas);
         (listener.name, (listener.https, Door::new(listener.addresses, turnstile)))
     });
@@ -235,6 +243,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         listeners,
         https,
         head_limits,
+        arrivals,
         listener_doors,
         routes,
         rules: Rules(plan.rules),

@@ -8,6 +8,7 @@ pub mod acme;
 mod addresses;
 pub mod auth;
 mod backends;
+mod balance;
 pub mod belongings;
 mod conditions;
 mod covering;
@@ -15,12 +16,14 @@ mod cross_site;
 mod frame_limits;
 mod header_edits;
 mod heads;
+mod health;
 mod https;
 mod hub;
 mod limits;
 mod listeners;
 mod names;
 pub mod process;
+mod proxies;
 mod reach;
 mod revocation;
 mod routes;
@@ -42,6 +45,7 @@ use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
 use tidewire_edge::address_rules::AddressRules;
+use tidewire_edge::arrival::Arrivals;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
@@ -127,6 +131,7 @@ pub struct ListenerPlan {
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
+    pub arrivals: Arrivals,
     pub addresses: AddressRules,
     pub quotas: Quotas,
 }

@@ -173,7 +173,7 @@ fn backend(backend: &BackendPlan) -> Row {
         }
         some => format!("{kind} check of {some} every {}", config.check.interval),
     };
-    let algorithm = format!("{:?}", config.balance).to_lowercase();
+    let algorithm = &config.balance;
     ("backend", config.name.clone(), format!("{algorithm} over {}; {checks}", servers.join(", ")))
 }
 

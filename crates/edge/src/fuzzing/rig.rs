@@ -20,6 +20,7 @@ use tidewire_runtime::worker::{Service, Worker};
 
 use super::stub::Stub;
 use crate::address_rules::AddressRules;
+use crate::arrival::Arrivals;
 use crate::auth::access::Access;
 use crate::auth::authority::{Asked, Authority, Check};
 use crate::auth::headers::IdentityHeaders;
@@ -190,6 +191,7 @@ fn edge(limits: Limited) -> Edge {
         listeners: vec!["public".to_owned()],
         tls: vec![None],
         https: vec![HttpsPolicy::default()],
+        arrivals: vec![Arrivals::default()],
         listener_doors: vec![door("public", &of_listener)],
         route_doors: routes.iter().map(|it| door(&it.name, &it.limits.quotas)).collect(),
         head_limits: vec![HttpConfig::default().limits()],
