@@ -601,3 +601,28 @@ backend = "app"
         ask(edge.address(), &request(path, key)).expect(status);
     }
 }
+
+/// Where the client is, and what it came by, is what a trusted proxy says, and nobody else.
+#[test]
+fn rules_ask_for_what_trusted_proxies_say_of_a_client() {
+    let server = Backend::start(script::mirrors);
+    let rules = r#"
+[[rule]]
+when = { address = "192.0.2.0/24", tls = true }
+then = { deny = 403 }
+[[rule]]
+then = { request_header.set.X-Client = "{client.address} {scheme}" }
+"#;
+    let trusting = "trusted_proxies = { from = [\"127.0.0.1\"] }\n";
+    let said = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n";
+    let other = "X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\n";
+    let trusts = before(&server, &format!("{trusting}{rules}"));
+    ask(trusts.address(), &request("/", said)).expect(403);
+    ask(trusts.address(), &upgrade("/", said)).expect(403);
+    ask(trusts.address(), &request("/", other)).expect(200);
+    assert_eq!(server.request().headers.get("x-client"), Some("198.51.100.7 https"));
+    let rules = rules.replace(", tls = true", "");
+    let trusts_nobody = before(&server, &rules);
+    ask(trusts_nobody.address(), &request("/", said)).expect(200);
+    assert_eq!(server.request().headers.get("x-client"), Some("127.0.0.1 http"));
+}

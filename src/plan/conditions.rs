@@ -256,7 +256,12 @@ impl<'c> Checks<'c> {
 
     fn can_be_tls(&mut self, keys: &ConditionKeys<'_>, place: Place<'c>, config: &Config) {
         let tls = place.key("tls");
-        let is_there = config.listen.iter().any(|listener| listener.tls.is_some());
+        // What stands before a listener may say that a client has come by TLS.
+        let is_there = config.listen.iter().any(|listener| {
+            listener.tls.is_some()
+                || listener.trusted_proxies.is_some()
+                || listener.proxy_protocol.is_some()
+        });
         let listeners = self.place.key("listen");
         if keys.tls == Some(true) && !is_there && tls.is_given() && listeners.is_whole() {
             let finding = Diagnostic::error("no listener has TLS");
