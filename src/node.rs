@@ -12,7 +12,8 @@ use tidewire_auth::revocation::Revocations;
 use tidewire_edge::address_rules;
 use tidewire_edge::auth::authority::{Asked, Authority, Check};
 use tidewire_edge::auth::headers::IdentityHeaders;
-use tidewire_edge::backend::Backend;
+use tidewire_edge::backend::{Backend, BackendConfig};
+use tidewire_edge::discovery::{Discovery, DiscoveryView};
 use tidewire_edge::door::Door;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
@@ -66,6 +67,8 @@ pub struct NodeView {
     pub hub: Option<Arc<Hub>>,
     pub revoker: Arc<Revoker>,
     pub acme_metrics: Arc<AcmeMetrics>,
+    /// How servers are found, by the index of their backend.
+    pub discoveries: Vec<(usize, Arc<DiscoveryView>)>,
     /// How clients say who they are.
     pub methods: Vec<Arc<Method>>,
     is_draining: AtomicBool,
@@ -93,8 +96,11 @@ impl Node {
         let acme = plan.acme.clone();
         let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
         let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
+        let mut plan = plan;
+        let searches: Vec<_> = plan.backends.iter_mut().map(|it| it.search()).collect();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
+        let (discoveries, searching) = search(searches, &edge.backends, control);
         let revoker = Revoker::start(
             revocation,
             Arc::clone(&edge.revocations),
@@ -117,6 +123,7 @@ impl Node {
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
         let mut probes = health::watch::spawn(&edge.backends, control);
         probes.extend(kept);
+        probes.extend(searching);
         probes.extend(tls::watch::spawn(&edge.tls, control));
         probes.extend(address_rules::spawn(edge.doors().map(|door| &door.addresses), control));
         let acme_metrics = Arc::default();
@@ -129,6 +136,7 @@ impl Node {
             hub,
             revoker,
             acme_metrics,
+            discoveries,
             methods,
             is_draining: AtomicBool::new(false),
         });
@@ -158,6 +166,7 @@ impl NodeView {
     pub fn ask_for_reload(&self) {
         self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
         self.edge.doors().for_each(|door| door.addresses.ask_for_reload());
+        self.discoveries.iter().for_each(|(_, view)| view.ask());
     }
 
     /// Whether no more clients should come, and those who are here may stay.
@@ -210,6 +219,33 @@ pub fn bind(plan: &Plan) -> anyhow::Result<Vec<Listener>> {
     Ok(bound)
 }
 
+/// Looks for the servers of those backends that find them, for as long as the node runs. Waits a
+/// moment for the first answers, so that the first clients find servers. What can be seen of each,
+/// by the index of its backend, and the tasks.
+#[expect(clippy::type_complexity, reason = "two lists, taken apart at once")]
+fn search(
+    searches: Vec<Option<(Discovery, BackendConfig)>>,
+    backends: &[Arc<Backend>],
+    control: &Handle,
+) -> (Vec<(usize, Arc<DiscoveryView>)>, Vec<JoinHandle<()>>) {
+    let (mut views, mut tasks) = (Vec::new(), Vec::new());
+    let (begun, has_begun) = std::sync::mpsc::channel::<()>();
+    let mut patience = Duration::ZERO;
+    for (index, search) in searches.into_iter().enumerate() {
+        let Some((discovery, config)) = search else { continue };
+        patience = patience.max(discovery.timeout());
+        let (view, backend) = (Arc::<DiscoveryView>::default(), Arc::clone(&backends[index]));
+        views.push((index, Arc::clone(&view)));
+        let begun = begun.clone();
+        let has_begun = move || drop(begun);
+        tasks.push(control.spawn(discovery.run(backend, config, view, has_begun)));
+    }
+    drop(begun);
+    // Over when all have begun, as nobody has the other end any more then.
+    let _ = has_begun.recv_timeout(patience);
+    (views, tasks)
+}
+
 /// Turns a plan into the edge that serves it, and the topics of its hub routes, to which the edge's
 /// endpoints refer by index.
 fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
@@ -230,7 +266,9 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
-    let listeners = plan.listeners.into_iter().map(|listener| {
+    let (mut arrivals, listeners) = (Vec::new(), plan.listeners.into_iter());
+    let listeners = listeners.map(|listener| {
+        arrivals.push(listener.arrivals);
         let turnstile = Turnstile::new(format!("listener `{}`", listener.name), &listener.quotas);
         (listener.name, (listener.https, Door::new(listener.addresses, turnstile)))
     });
@@ -241,6 +279,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         listeners,
         https,
         head_limits,
+        arrivals,
         listener_doors,
         routes,
         rules: Rules(plan.rules),
@@ -294,6 +333,7 @@ fn assemble_route(
         target,
         cross_site: route.cross_site,
         limits: route.limits,
+        changes: route.changes,
     }
 }
 

@@ -558,3 +558,46 @@ respond = {{ status = 200, body = "rest" }}
         assert_eq!(ask(edge.address(), &text).text(), expected, "{text}");
     }
 }
+
+#[test]
+fn a_route_changes_what_its_servers_and_its_clients_get() {
+    let server = Backend::start(script::mirrors);
+    let edge = Tidewire::run(&format!(
+        r#"{LISTEN}
+[[auth]]
+name = "keys"
+api_key = {{ key = "0123456789abcdef" }}
+[[rule]]
+then = {{ response_header.set.X-By = "rule" }}
+[[route]]
+path = "/api/{{tenant}}/*"
+backend = "app"
+rewrite = "/{{*}}"
+request_header = {{ set = {{ X-Tenant = "{{tenant}}" }} }}
+response_header = {{ set = {{ X-By = "route", X-Tenant = "{{tenant}}" }} }}
+[[route]]
+path = "/guarded/*"
+auth = "keys"
+backend = "app"
+rewrite = "/{{*}}"
+[[route]]
+backend = "app"
+{}"#,
+        backend("app", &server)
+    ));
+    let answer = ask(edge.address(), &request("/api/a/x/y?z", "X-Tenant: b\r\n")).expect(200);
+    assert_eq!(answer.headers.get("x-by"), Some("route"));
+    assert_eq!(answer.headers.get("x-tenant"), Some("a"));
+    let got = server.request();
+    assert_eq!((got.target.as_str(), got.headers.get("x-tenant")), ("/x/y?z", Some("a")));
+    let answer = ask(edge.address(), &request("/x", "X-Tenant: b\r\n")).expect(200);
+    assert_eq!(answer.headers.get("x-by"), Some("rule"));
+    let got = server.request();
+    assert_eq!((got.target.as_str(), got.headers.get("x-tenant")), ("/x", Some("b")));
+    // Another spelling is guarded, but what it captures is not known.
+    let key = "X-Api-Key: 0123456789abcdef\r\n";
+    for (path, status) in [("/guarded/x", 200), ("//guarded/x", 400), ("/guarded;a/x", 400)] {
+        ask(edge.address(), &request(path, "")).expect(401);
+        ask(edge.address(), &request(path, key)).expect(status);
+    }
+}

@@ -2,7 +2,9 @@
 //! `/revocations`, `/servers`. To add one: a file here and a line in [`start`]; what changes something, or tells
 //! of users, asks the [`guard`] first.
 
+mod addresses;
 mod balance;
+mod discovery;
 mod exposition;
 mod guard;
 mod hub;

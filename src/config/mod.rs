@@ -22,6 +22,7 @@ pub mod log;
 pub mod one_or_many;
 pub mod place;
 pub mod process;
+pub mod proxies;
 pub mod reading;
 pub mod reference;
 pub mod revocation;

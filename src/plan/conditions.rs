@@ -217,7 +217,9 @@ impl<'c> Checks<'c> {
             let is_other = |c: char| c.is_control() || c.is_whitespace() || ";&=".contains(c);
             if name.contains(is_other) || name.is_empty() {
                 let finding = Diagnostic::error(format!("no {noun} has such a name"));
-                self.report(finding.at(place.key_span(), "expected such as \"room\""));
+                self.report(
+                    finding.at(place.key_span(), "no spaces, and none of `;`, `&` and `=`"),
+                );
             }
             self.values_are_some(values, place);
             NameMatcher { name: name.as_str().into(), any_of: values.0.clone() }

@@ -13,6 +13,7 @@ pub mod belongings;
 mod conditions;
 mod covering;
 mod cross_site;
+mod discovery;
 mod frame_limits;
 mod header_edits;
 mod heads;
@@ -23,6 +24,7 @@ mod limits;
 mod listeners;
 mod names;
 pub mod process;
+mod proxies;
 mod reach;
 mod revocation;
 mod routes;
@@ -44,15 +46,18 @@ use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
 use tidewire_edge::address_rules::AddressRules;
+use tidewire_edge::arrival::Arrivals;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
+use tidewire_edge::discovery::Discovery;
 use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::limits::Limits;
 use tidewire_edge::limits::quota::Quotas;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::rules::Rule;
+use tidewire_edge::rules::changes::Changes;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_edge::tls::Tls;
@@ -128,6 +133,7 @@ pub struct ListenerPlan {
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
+    pub arrivals: Arrivals,
     pub addresses: AddressRules,
     pub quotas: Quotas,
 }
@@ -144,6 +150,7 @@ pub struct RoutePlan {
     pub cross_site: CrossSite,
     pub addresses: AddressRules,
     pub limits: Limits,
+    pub changes: Changes,
 }
 
 /// What takes the requests of a route.
@@ -159,10 +166,20 @@ pub enum TargetPlan {
     Respond(RespondConfig),
 }
 
-/// A backend that can be used: it has servers with names of their own, and one of them a weight.
+/// A backend that can be used: it has servers with names of their own, and one of them a weight, or
+/// finds them.
 #[derive(Debug)]
 pub struct BackendPlan {
     pub config: BackendConfig,
+    /// How more servers are found.
+    pub discovery: Option<Discovery>,
+}
+
+impl BackendPlan {
+    /// Takes out how more servers are found, and with it what is said of the backend.
+    pub fn search(&mut self) -> Option<(Discovery, BackendConfig)> {
+        Some((self.discovery.take()?, self.config.clone()))
+    }
 }
 
 /// Why there is no plan.
@@ -262,7 +279,7 @@ impl Checks<'_> {
         self.general_limits(&config);
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
-        self.backends(&config);
+        let discoveries = self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
         let rules = self.rules(&config, &routes);
@@ -277,7 +294,11 @@ impl Checks<'_> {
             listeners,
             rules,
             routes,
-            backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
+            backends: backend
+                .into_iter()
+                .zip(discoveries)
+                .map(|(config, discovery)| BackendPlan { config, discovery })
+                .collect(),
             auths,
             timeouts: timeout,
             acme,

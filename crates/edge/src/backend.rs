@@ -16,12 +16,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_runtime::units::Period;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::balance::algorithm::Algorithm;
 use crate::balance::key::Key;
 use crate::caller::{Caller, Preference};
 use crate::choice::{Changed, Choice, takes_newcomers};
+use crate::discovery::config::DiscoveryConfig;
 use crate::health::CheckConfig;
 use crate::queue::{Given, Queue, Served, Ticket, Wish};
 use crate::server::{Server, ServerConfig, ServerId};
@@ -41,8 +42,11 @@ pub struct BackendConfig {
     /// in percent of its share, before its keys go to the next one. Without it, keys stay where they
     /// are, however many come for one.
     pub hash_balance_factor: Option<u16>,
-    /// Its servers, at least one.
+    /// Its servers; at least one, unless `discovery` finds them.
+    #[serde(default)]
     pub server: Vec<ServerConfig>,
+    /// Where more servers are found, and which of them are gone again.
+    pub discovery: Option<DiscoveryConfig>,
     /// How clients get the server again that they had before.
     #[serde(default)]
     pub stick: StickConfig,
@@ -92,6 +96,8 @@ pub struct Backend {
     /// Those in the queue of `choice`, for who does not hold its lock.
     queued: AtomicU32,
     choice: Mutex<Choice>,
+    /// Told when servers come or go.
+    pub(crate) changed: Notify,
 }
 
 /// What is counted about a backend, once for each client.
@@ -155,6 +161,7 @@ impl Backend {
             tunnels: AtomicU64::new(0),
             queued: AtomicU32::new(0),
             choice: Mutex::new(choice),
+            changed: Notify::new(),
         }
     }
 
@@ -171,6 +178,7 @@ impl Backend {
         let served = self.serve(&mut choice);
         drop(choice);
         drop(served);
+        self.changed.notify_waiters();
         changed
     }
 

@@ -4,6 +4,7 @@ use tidewire_runtime::metrics::Counter;
 
 use crate::auth::denial::DenialKind;
 use crate::end::{End, Party, Reason};
+use crate::proxy_header::Outcome;
 use crate::tls::failure::Failure;
 
 /// The edge's counters of one worker.
@@ -13,6 +14,10 @@ pub struct EdgeMetrics {
     /// By route, in the order of the configuration.
     pub routes: Vec<RouteMetrics>,
     pub tls: TlsMetrics,
+    /// Headers of the PROXY protocol by what came of them: `proxy_headers[outcome]`.
+    pub proxy_headers: [Counter; Outcome::ALL.len()],
+    /// What trusted proxies have said of clients and could not be read.
+    pub unreadable_addresses: Counter,
     /// Requests that no route took.
     pub unrouted: Counter,
     /// Ends of connections, by who and why: `ends[by][reason]`.
@@ -63,6 +68,8 @@ impl EdgeMetrics {
                 failed: Counter::default(),
                 failures: counters(Failure::ALL.len()),
             },
+            proxy_headers: Default::default(),
+            unreadable_addresses: Counter::default(),
             unrouted: Counter::default(),
             ends: counters(Party::ALL.len() * Reason::ALL.len()),
             auths: (0..auths).map(|_| Default::default()).collect(),

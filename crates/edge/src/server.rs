@@ -80,6 +80,14 @@ impl Address {
         Ok(found)
     }
 
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The same host, and another port.
     pub fn with_port(&self, port: u16) -> Self {
         let literal = self.literal.map(|it| SocketAddr::new(it.ip(), port));
@@ -205,6 +213,12 @@ impl Server {
     }
 }
 
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port(), literal: Some(address) }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 
@@ -212,9 +226,8 @@ impl FromStr for Address {
         if text.contains("://") {
             return Err(AddressError::Url(text.to_owned()));
         }
-        let literal = text.parse::<SocketAddr>().ok();
-        if let Some(address) = literal {
-            return Ok(Self { host: address.ip().to_string(), port: address.port(), literal });
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(address.into());
         }
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         let (host, port) = match text.rsplit_once(':') {

@@ -20,6 +20,7 @@ use tidewire_runtime::worker::{Service, Worker};
 
 use super::stub::Stub;
 use crate::address_rules::AddressRules;
+use crate::arrival::Arrivals;
 use crate::auth::access::Access;
 use crate::auth::authority::{Asked, Authority, Check};
 use crate::auth::headers::IdentityHeaders;
@@ -38,6 +39,7 @@ use crate::origin::OriginConfig;
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::route::{Matcher, Route, Target};
 use crate::rules::Rules;
+use crate::rules::changes::Changes;
 use crate::rules::condition::Condition;
 use crate::service::{Edge, EdgeService, EdgeShard};
 use crate::static_files::{Page, StaticFiles};
@@ -189,6 +191,7 @@ fn edge(limits: Limited) -> Edge {
         listeners: vec!["public".to_owned()],
         tls: vec![None],
         https: vec![HttpsPolicy::default()],
+        arrivals: vec![Arrivals::default()],
         listener_doors: vec![door("public", &of_listener)],
         route_doors: routes.iter().map(|it| door(&it.name, &it.limits.quotas)).collect(),
         head_limits: vec![HttpConfig::default().limits()],
@@ -228,6 +231,7 @@ fn routes(backends: &[Arc<Backend>], limits: Limited) -> Vec<Route> {
             target,
             cross_site,
             limits: limits.clone(),
+            changes: Changes::default(),
         }
     };
     let app = |index: usize| Target::Backend(Arc::clone(&backends[index]));
