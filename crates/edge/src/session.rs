@@ -259,7 +259,7 @@ impl Session {
         if let Some(max) = route.limits.body.max.filter(|&max| body.size_hint().lower() > max) {
             return close_after(self.fault(&Fault::BodyTooLarge(max), record));
         }
-        let asked = self.asked(&parts, &classified);
+        let asked = self.asked(record, &parts, &classified);
         if let Err(wrong) = judged.change(&route.changes, &asked, &route.matcher.path) {
             return wrong.answer();
         }
