@@ -500,9 +500,13 @@ mod tests {
     }
 
     async fn until_queued(backend: &Backend, clients: u32) {
-        while backend.queued() != clients {
+        for _ in 0..1_000_000 {
+            if backend.queued() == clients {
+                return;
+            }
             tokio::task::yield_now().await;
         }
+        panic!("{} wait, not {clients}", backend.queued());
     }
 
     #[tokio::test]
