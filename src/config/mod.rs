@@ -35,6 +35,7 @@ pub mod suggest;
 pub mod syntax;
 pub mod tls;
 pub mod tree;
+pub mod unix;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -22,6 +22,7 @@ mod proxies;
 mod reach;
 mod revocation;
 mod routes;
+mod sockets;
 mod summary;
 mod targets;
 mod timeouts;
@@ -52,6 +53,7 @@ use tidewire_edge::timeout::Timeouts;
 use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
+use tidewire_runtime::listener::{Address, ListenOptions};
 use tidewire_runtime::units::Period;
 use tidewire_wire::http::framing::HeadLimits;
 
@@ -116,7 +118,8 @@ pub struct AdminPlan {
 pub struct ListenerPlan {
     pub name: String,
     /// At least one.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
+    pub sockets: ListenOptions,
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
