@@ -9,6 +9,7 @@ use tidewire_runtime::units::Period;
 
 use crate::bench::Bench;
 use crate::config::listen::BindAddress;
+use crate::verbs::servers::{Change as ServerChange, ServerName};
 use crate::verbs::token::args::TokenArgs;
 
 /// Scale and secure WebSockets: an edge that understands them, a hub that spreads them
@@ -26,6 +27,7 @@ pub enum Verb {
     Run(RunArgs),
     Check(CheckArgs),
     Revoke(RevokeArgs),
+    Servers(ServersArgs),
     Config(ConfigArgs),
     Token(TokenArgs),
     Bench(Box<Bench>),
@@ -131,18 +133,65 @@ pub struct RevokeArgs {
     #[arg(long = "for", value_name = "TIME", conflicts_with = "list")]
     pub life: Option<Period>,
 
+    #[command(flatten)]
+    pub at: AdminArgs,
+}
+
+/// Where a running node is asked.
+#[derive(Args, Debug)]
+pub struct AdminArgs {
     /// Admin listener of the node
     #[arg(
         long,
         value_name = "URL",
         default_value = "http://127.0.0.1:9090",
-        env = "TIDEWIRE_ADMIN"
+        env = "TIDEWIRE_ADMIN",
+        global = true
     )]
     pub admin: String,
 
     /// File with the admin listener's token
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub admin_token_file: Option<PathBuf>,
+}
+
+/// See which servers take clients, and say which are to
+///
+/// Asks the admin listener of a running node. Its token is read from the environment variable
+/// TIDEWIRE_ADMIN_TOKEN or from a file. What is set holds until the node is started again.
+#[derive(Args, Debug)]
+#[command(after_long_help = SERVERS_EXAMPLES)]
+pub struct ServersArgs {
+    #[command(flatten)]
+    pub at: AdminArgs,
+
+    #[command(subcommand)]
+    pub verb: Option<ServersVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServersVerb {
+    Set(SetServerArgs),
+}
+
+/// Say what a server is to be
+///
+/// ready: it takes clients, as far as its health checks find it well. drain: it takes no new
+/// clients, only those that stick to it; who is there stays. maintenance: it takes nobody and is
+/// not checked.
+#[derive(Args, Debug)]
+pub struct SetServerArgs {
+    /// Which server
+    #[arg(value_name = "BACKEND/SERVER")]
+    pub server: ServerName,
+
+    /// What it is to be: ready, drain or maintenance
+    #[arg(value_name = "CHANGE", required = true)]
+    pub changes: Vec<ServerChange>,
+
+    /// Of which node, where the process has several
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
 }
 
 /// Print a configuration to start from
@@ -239,6 +288,18 @@ Examples:
     tidewire revoke --token-id 8f14e45f --for 7d
   See what is revoked:
     tidewire revoke --list
+";
+
+const SERVERS_EXAMPLES: &str = "\
+Examples:
+  See them:
+    tidewire servers
+  Take one out, with its clients left where they are, and back in:
+    tidewire servers set chat/server1 drain
+    tidewire servers set chat/server1 ready
+  At a node elsewhere that has an admin token:
+    export TIDEWIRE_ADMIN=http://10.0.0.2:9090 TIDEWIRE_ADMIN_TOKEN=...
+    tidewire servers set chat/server1 maintenance
 ";
 
 const CONFIG_EXAMPLES: &str = "\

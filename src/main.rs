@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Up(args) => verbs::up::run(&args),
         Verb::Run(args) => verbs::run::run(&args),
         Verb::Revoke(args) => verbs::revoke::run(&args),
+        Verb::Servers(args) => verbs::servers::run(&args),
         Verb::Check(args) => verbs::check::run(&args),
         Verb::Config(args) => verbs::config::run(&args),
         Verb::Token(args) => verbs::token::run(&args),

@@ -18,6 +18,7 @@ use tidewire_edge::health;
 use tidewire_edge::limits::turnstile::Turnstile;
 use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::route::{Route, Target};
+use tidewire_edge::rules::Rules;
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
 use tidewire_edge::static_files::StaticFiles;
 use tidewire_edge::tls::{self, Tls};
@@ -100,7 +101,10 @@ impl Node {
             control,
         )?;
         let edge_metrics: Vec<_> = (0..count)
-            .map(|_| Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len())))
+            .map(|_| {
+                let metrics = EdgeMetrics::new(edge.routes.len(), edge.authorities.len());
+                Arc::new(metrics.with_rules(edge.rules.0.len()))
+            })
             .collect();
         let build = Build {
             edge: Arc::clone(&edge),
@@ -153,6 +157,12 @@ impl NodeView {
     pub fn ask_for_reload(&self) {
         self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
         self.edge.doors().for_each(|door| door.addresses.ask_for_reload());
+    }
+
+    /// Whether no more clients should come, and those who are here may stay.
+    pub fn wants_to_drain(&self) -> bool {
+        let is_away = |hub: &Arc<Hub>| !matches!(hub.state().broker, BrokerState::Connected);
+        self.is_draining.load(Ordering::Relaxed) || self.hub.as_ref().is_some_and(is_away)
     }
 
     /// Why clients should not be sent here now; empty when they should.
@@ -236,6 +246,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         arrivals,
         listener_doors,
         routes,
+        rules: Rules(plan.rules),
         route_doors,
         backends,
         identity_headers: IdentityHeaders::of(&authorities),

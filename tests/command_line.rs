@@ -18,7 +18,8 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(stdout).unwrap()
 }
 
-const VERBS: [&str; 8] = ["up", "run", "check", "config", "token", "bench", "completions", "man"];
+const VERBS: [&str; 9] =
+    ["up", "run", "check", "servers", "config", "token", "bench", "completions", "man"];
 
 #[test]
 fn the_version_is_printed() {

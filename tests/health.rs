@@ -50,6 +50,15 @@ fn wait_until(edge: &Tidewire, server: &str, is_up: bool) {
     });
 }
 
+#[track_caller]
+fn wait_for_state(edge: &Tidewire, server: &str, state: &str) {
+    let labels = [format!("server=\"{server}\""), format!("state=\"{state}\"")];
+    let labels = labels.each_ref().map(String::as_str);
+    until(&format!("{server} is in the state {state}"), || {
+        (edge.metric("edge_server_state", &labels) == 1.0).then_some(())
+    });
+}
+
 /// The clients that a server was given so far.
 fn leases(edge: &Tidewire, server: &str) -> f64 {
     edge.metric("edge_server_leases_total", &[&format!("server=\"{server}\"")])
@@ -273,3 +282,215 @@ fn a_websocket_goes_to_no_server_whose_websocket_is_dead() {
     }
     assert_eq!(leases(&edge, "server1"), before);
 }
+
+#[test]
+fn an_http_check_sends_what_it_is_told_to_send() {
+    let server = Backend::start(script::mirrors);
+    let check = "type = \"http\"\npath = \"/check?deep=1\"\nmethod = \"POST\"\nbody = \"ping\"\n\
+        headers = { X-Check = \"edge\", User-Agent = \"probe/1\" }\nexpect = \"\\nping\"";
+    let edge = checking(check, &[server.address()]);
+    let request = server.request();
+    let get = |name| request.headers.get(name);
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/check?deep=1"));
+    assert_eq!((get("x-check"), get("user-agent")), (Some("edge"), Some("probe/1")));
+    assert_eq!((get("content-length"), get("connection")), (Some("4"), Some("close")));
+    assert_eq!(get("host"), Some(server.address().to_string().as_str()));
+    for _ in 0..4 {
+        server.request();
+    }
+    // The body came back, which is what was expected.
+    wait_until(&edge, "server1", true);
+    assert_eq!(edge.metric("edge_server_check_failures_total", &[]), 0.0);
+}
+
+/// What becomes of a server that answers its checks with `text`.
+#[track_caller]
+fn check_answer(check: &str, status: u16, text: &str, error: &str) {
+    let server = Backend::start(script::answers(status, text));
+    let mut edge = checking(&format!("type = \"http\"\n{check}"), &[server.address()]);
+    if error.is_empty() {
+        for _ in 0..4 {
+            server.request();
+        }
+        assert_eq!(edge.metric("edge_server_up", &[]), 1.0, "{check}: {status} {text}");
+        assert_eq!(edge.metric("edge_server_check_failures_total", &[]), 0.0, "{check}: {text}");
+    } else {
+        edge.log_line(&["server is down", error]);
+    }
+}
+
+#[test]
+fn an_http_check_can_name_classes_of_status() {
+    check_answer("status = [\"2xx\", 404]", 204, "", "");
+    check_answer("status = [\"2xx\", 404]", 404, "", "");
+    check_answer("status = [\"2xx\", 404]", 302, "", "status 302");
+    check_answer("status = [\"200-204\"]", 205, "", "status 205");
+    check_answer("", 302, "", "");
+    check_answer("", 404, "", "status 404");
+}
+
+#[test]
+fn an_http_check_can_expect_a_text() {
+    check_answer("expect = \"status: UP\"", 200, "all of it: status: UP, it says", "");
+    check_answer("expect = \"status: UP\"", 200, "status: DOWN", "does not have the text");
+    // The status counts all the same.
+    check_answer("expect = \"UP\"", 500, "UP", "status 500");
+}
+
+#[test]
+fn an_http_check_reads_a_text_in_chunks_and_waits_for_no_more_than_it_expects() {
+    let server = Backend::start(|_, peer| {
+        peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.send("3\r\nsta\r\n4\r\ntus:\r\n3\r\n UP\r\n");
+        // It never ends what it says.
+        peer.expect_gone();
+    });
+    let edge = checking("type = \"http\"\nexpect = \"status: UP\"", &[server.address()]);
+    for _ in 0..4 {
+        server.request();
+    }
+    assert_eq!(edge.metric("edge_server_check_failures_total", &[]), 0.0);
+}
+
+#[test]
+fn an_http_check_does_not_read_for_ever() {
+    let server = Backend::start(|_, peer| {
+        peer.send("HTTP/1.1 200 OK\r\n\r\n");
+        while peer.try_send(&[b'x'; 8192]).is_ok() {}
+    });
+    let mut edge = checking("type = \"http\"\nexpect = \"UP\"", &[server.address()]);
+    edge.log_line(&["server is down", "does not have the text"]);
+}
+
+#[test]
+fn an_http_check_sees_what_is_no_http() {
+    let server = Backend::start(script::speaks_no_http);
+    let mut edge = checking("type = \"http\"", &[server.address()]);
+    edge.log_line(&["server is down", "not HTTP"]);
+}
+
+#[test]
+fn a_server_can_be_checked_at_another_port() {
+    let server = Backend::start(script::echoes);
+    let admin = Backend::start(script::answers(200, ""));
+    let port = admin.address().port();
+    let check = format!("type = \"http\"\nport = {port}");
+    let edge = checking(&check, &[server.address()]);
+    for _ in 0..3 {
+        admin.request();
+    }
+    wait_until(&edge, "server1", true);
+    assert_eq!(server.accepted(), 0);
+    // And each server at an address of its own.
+    let config = tidewire_testkit::tidewire::edge(&[server.address()], CHECK_FAST)
+        .replace(" },", &format!(", check = true, check_address = \"{}\" }},", admin.address()));
+    let edge = Tidewire::run(&config);
+    admin.requests();
+    for _ in 0..3 {
+        admin.request();
+    }
+    wait_until(&edge, "server1", true);
+    assert_eq!(server.accepted(), 0);
+}
+
+/// A server that answers `/check` with what is in the cell, and echoes otherwise.
+fn saying(answer: &Arc<Mutex<String>>) -> Backend {
+    let answer = Arc::clone(answer);
+    Backend::start(move |request, peer| match request.target.as_str() {
+        "/check" => {
+            let head = answer.lock().unwrap().clone();
+            peer.send(format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n"));
+        }
+        _ if request.headers.has("upgrade") => script::echoes(request, peer),
+        _ => script::mirrors(request, peer),
+    })
+}
+
+/// A server that says by `drain` that it drains, and by `back` that it does not any more.
+#[track_caller]
+fn check_drain(check: &str, drain: &str, back: &str) {
+    let answer = Arc::new(Mutex::new("200 OK".to_owned()));
+    let (server1, server2) = (saying(&answer), Backend::start(script::echoes));
+    let check = format!("type = \"http\"\npath = \"/check\"\n{check}");
+    let config = tidewire_testkit::tidewire::edge(
+        &[server1.address(), server2.address()],
+        &format!("[backend.check]\n{check}\ninterval = \"100ms\"\nrise = 2\nfall = 2"),
+    );
+    let config = config.replacen(" },", ", check = true },", 1);
+    let mut edge = Tidewire::run(&config);
+    let mut stays = WebSocket::connect(edge.address(), "/ws");
+    drop(WebSocket::connect(edge.address(), "/ws"));
+    assert_eq!(leases(&edge, "server1"), 1.0);
+    *answer.lock().unwrap() = drain.to_owned();
+    wait_for_state(&edge, "server1", "drain");
+    edge.log_line(&["INFO", "server drains", "server=\"server1\"", "was=\"up\""]);
+    assert_eq!(edge.metric("edge_server_up", &["server=\"server1\""]), 0.0);
+    for _ in 0..4 {
+        WebSocket::connect(edge.address(), "/ws").expect_echo("served");
+    }
+    assert_eq!(leases(&edge, "server1"), 1.0, "a server that drains was given a client");
+    stays.expect_echo("still here");
+    *answer.lock().unwrap() = back.to_owned();
+    wait_for_state(&edge, "server1", "up");
+    *answer.lock().unwrap() = "500 Ill".to_owned();
+    wait_for_state(&edge, "server1", "down");
+    // Who was down and says that it drains is not up.
+    *answer.lock().unwrap() = drain.to_owned();
+    wait_for_state(&edge, "server1", "drain");
+    stays.expect_echo("still here");
+}
+
+#[test]
+fn a_server_drains_by_a_status() {
+    check_drain("drain_status = [404]", "404 Not Here", "200 OK");
+}
+
+#[test]
+fn a_server_drains_by_a_header() {
+    check_drain("", "503 Not Ready\r\nTidewire-State: drain", "200 OK\r\nTidewire-State: ready");
+}
+
+#[test]
+fn a_hub_node_whose_broker_goes_away_drains_until_it_is_back() {
+    let Some(mut redis) = tidewire_testkit::redis::RedisServer::start() else { return };
+    let broker = format!("broker = \"{}\"\nbroker_timeout = \"500ms\"", redis.url());
+    let node = Tidewire::run(&tidewire_testkit::tidewire::hub("server1", &broker));
+    node.wait_until_ready();
+    assert_eq!(node.readiness().headers.get("tidewire-state"), Some("ready"));
+    let check = format!("[backend.check]\ntype = \"http\"\npath = \"/readyz\"\n{PACE}");
+    let config = tidewire_testkit::tidewire::edge(&[node.address()], &check)
+        .replace(" },", &format!(", check = true, check_address = \"{}\" }},", node.admin()));
+    let edge = Tidewire::run(&config);
+    wait_for_state(&edge, "server1", "up");
+    let mut client = WebSocket::connect(edge.address(), "/ws/topic");
+    redis.kill();
+    wait_for_state(&edge, "server1", "drain");
+    assert_eq!(node.readiness().expect(503).headers.get("tidewire-state"), Some("drain"));
+    get(edge.address(), "/").expect(503);
+    redis.run();
+    wait_for_state(&edge, "server1", "up");
+    client.send("still here");
+    assert!(client.text().contains("still here"));
+}
+
+#[test]
+fn checks_come_faster_while_something_changes_and_slower_when_it_is_down() {
+    let is_well = Arc::new(AtomicBool::new(true));
+    let server = ailing(&is_well, script::answers(500, "ill"));
+    // With `interval` alone, this would take an hour.
+    let check = "type = \"http\"\npath = \"/check\"\ninterval = \"500ms\"\n\
+        fast_interval = \"20ms\"\ndown_interval = \"1h\"\nrise = 5\nfall = 30";
+    let edge = checking_as(check, &[server.address()]);
+    until("it was checked", || server.requests().pop());
+    is_well.store(false, Ordering::SeqCst);
+    let start = std::time::Instant::now();
+    wait_until(&edge, "server1", false);
+    // 30 failures at the usual pace take 15 seconds.
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    server.requests();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(server.requests().is_empty(), "a server that is down is checked as if it were up");
+}
+
+const PACE: &str = "interval = \"100ms\"\ntimeout = \"500ms\"\nrise = 2\nfall = 2\n";
+const CHECK_FAST: &str = "[backend.check]\ntype = \"http\"\ninterval = \"100ms\"\n";

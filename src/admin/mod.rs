@@ -1,14 +1,17 @@
 //! What operators and their tools ask the process and tell it: `/healthz`, `/readyz`, `/metrics`,
-//! `/revocations`. To add one: a file here and a line in [`start`]; what changes something, or tells
+//! `/revocations`, `/servers`. To add one: a file here and a line in [`start`]; what changes something, or tells
 //! of users, asks the [`guard`] first.
 
 mod addresses;
+mod balance;
 mod exposition;
 mod guard;
 mod hub;
 mod limits;
 mod probes;
 pub mod revocations;
+mod rules;
+pub mod servers;
 mod tls;
 
 use std::net::SocketAddr;
@@ -67,9 +70,11 @@ pub fn start(
         .route("/readyz", get(probes::readiness))
         .route("/metrics", get(probes::metrics))
         .route("/revocations", get(revocations::list).post(revocations::revoke))
+        .route("/servers", get(servers::list).post(servers::set))
         .layer(DefaultBodyLimit::max(revocations::BODY_BYTES_MAX))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "see /healthz, /readyz, /metrics and /revocations\n")
+            let paths = "see /healthz, /readyz, /metrics, /revocations and /servers\n";
+            (StatusCode::NOT_FOUND, paths)
         })
         .with_state(admin);
     control.spawn(async move {

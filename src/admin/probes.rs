@@ -9,14 +9,21 @@ use axum::response::{IntoResponse, Response};
 use super::Admin;
 use crate::config::admin::MetricsAccess;
 
-/// 200 when clients should be sent here, 503 and why otherwise.
+/// 200 when clients should be sent here, 503 and why otherwise. The header `Tidewire-State` says it
+/// for machines: `drain` is that who is here may stay, which the http probe of an edge understands.
 pub async fn readiness(State(admin): State<Arc<Admin>>) -> Response {
     let reasons: Vec<_> = admin.nodes.iter().flat_map(|node| node.not_ready()).collect();
+    let state = match admin.nodes.iter().any(|node| node.wants_to_drain()) {
+        _ if reasons.is_empty() => "ready",
+        true => "drain",
+        false => "down",
+    };
+    let state = [(tidewire_edge::health::http::STATE, state)];
     if reasons.is_empty() {
-        return "ready\n".into_response();
+        return (state, "ready\n").into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", reasons.join("\n")))
-        .into_response()
+    let text = format!("not ready\n{}\n", reasons.join("\n"));
+    (StatusCode::SERVICE_UNAVAILABLE, state, text).into_response()
 }
 
 pub async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {

@@ -132,7 +132,7 @@ fn read(body: &[u8]) -> Result<(Revoked, Option<Duration>), String> {
     Ok((of, life))
 }
 
-fn refuse((status, why): Refused) -> Response {
+pub(super) fn refuse((status, why): Refused) -> Response {
     let mut response = fault(status, why);
     if status == StatusCode::UNAUTHORIZED {
         let bearer = header::HeaderValue::from_static("Bearer");
@@ -141,11 +141,11 @@ fn refuse((status, why): Refused) -> Response {
     response
 }
 
-fn fault(status: StatusCode, error: &str) -> Response {
+pub(super) fn fault(status: StatusCode, error: &str) -> Response {
     json(status, &Fault { error })
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let text = serde_json::to_vec(value).expect("texts and numbers are always JSON");
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }

@@ -8,14 +8,14 @@ use tidewire_auth::secret::Secret;
 
 use super::listen::BindAddress;
 
-/// `/healthz`, `/readyz`, `/metrics` and `/revocations`.
+/// `/healthz`, `/readyz`, `/metrics`, `/revocations` and `/servers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminConfig {
     /// The address for operators: not one that clients can reach.
     pub bind: BindAddress,
-    /// What `/revocations` asks for, as `Authorization: Bearer ...`: at least 16 bytes. Without it,
-    /// `/revocations` is there on a loopback address only, for whoever is on the machine.
+    /// What `/revocations` and `/servers` ask for, as `Authorization: Bearer ...`: at least 16
+    /// bytes. Without it, they are there on a loopback address only, for whoever is on the machine.
     pub token: Option<Secret>,
     /// A file with that token, in place of `token`; a line break at its end is not part of it.
     pub token_file: Option<PathBuf>,

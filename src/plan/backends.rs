@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use tidewire_edge::backend::BackendConfig;
-use tidewire_edge::health::{CheckConfig, ProbeKind};
 
 use super::Checks;
 use crate::config::Config;
@@ -30,6 +29,7 @@ impl<'c> Checks<'c> {
             self.report(finding.at(servers.span(), expected));
         }
         self.servers(backend, servers);
+        self.balance(backend, place);
         let timeouts = [
             ("connect", backend.timeout.connect),
             ("server", backend.timeout.server),
@@ -60,6 +60,7 @@ impl<'c> Checks<'c> {
                 None => drop(known.insert(server.address.to_string(), place)),
             }
         }
+        self.states(backend, servers);
         let is_idle = !backend.server.is_empty() && backend.server.iter().all(|it| it.weight == 0);
         if is_idle && servers.is_whole() {
             let finding = Diagnostic::error("every server has weight 0: none gets a client");
@@ -78,7 +79,7 @@ impl<'c> Checks<'c> {
         let check = &backend.check;
         self.period("interval", check.interval, place.key("interval"));
         self.period("timeout", check.timeout, place.key("timeout"));
-        self.check_request(check, place);
+        self.probe(check, place);
         let is_used = backend.server.iter().any(|server| server.check);
         if !is_used && place.is_given() && servers.is_whole() {
             let finding = Diagnostic::warning("no server of this backend is checked");
@@ -90,33 +91,6 @@ impl<'c> Checks<'c> {
             let timeout = place.key("timeout");
             let at = if timeout.is_given() { timeout } else { place.key("interval") };
             self.report(finding.at(at.span(), "`timeout` is longer than `interval`"));
-        }
-    }
-
-    /// What an http or websocket probe asks for.
-    fn check_request(&mut self, check: &CheckConfig, place: Place<'_>) {
-        let path = place.key("path");
-        let is_path = |it: &str| it.starts_with('/') && it.parse::<http::Uri>().is_ok();
-        if !is_path(&check.path) && path.is_given() {
-            let finding = Diagnostic::error(format!("`{}` is not a path", path.shown()));
-            self.report(finding.at(path.span(), "expected such as \"/health\""));
-        }
-        let host = place.key("host");
-        let is_host = |it: &String| it.parse::<http::uri::Authority>().is_ok() && !it.contains('@');
-        if check.host.as_ref().is_some_and(|host| !is_host(host)) && host.is_given() {
-            let finding = Diagnostic::error(format!("`{}` is not a host", host.shown()));
-            self.report(finding.at(host.span(), "expected such as \"example.com\""));
-        }
-        let of_http: &[&str] = match check.kind {
-            ProbeKind::Tcp => &["path", "host", "status"],
-            ProbeKind::Websocket => &["status"],
-            ProbeKind::Http => &[],
-        };
-        for key in of_http.iter().filter(|key| place.key(key).is_given() && place.is_whole()) {
-            let kind = if check.kind == ProbeKind::Tcp { "tcp" } else { "websocket" };
-            let finding = Diagnostic::warning(format!("a {kind} probe has no use for `{key}`"));
-            let help = "set `type = \"http\"` for a probe that asks for a path";
-            self.report(finding.at(place.key(key).key_span(), "not used").help(help));
         }
     }
 

@@ -47,7 +47,7 @@ impl Checks<'_> {
     /// Reports routes that only have listeners that send every request away.
     pub(super) fn routes_behind_redirects(&mut self, config: &Config, routes: &[RoutePlan]) {
         for (index, route) in routes.iter().enumerate() {
-            let Some(listeners) = &route.matcher.listeners else { continue };
+            let Some(listeners) = &route.matcher.condition.listeners else { continue };
             let is_away = |&index: &usize| {
                 // What a trusted proxy has got by https is served.
                 let listener = &config.listen[index];

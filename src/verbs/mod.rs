@@ -1,12 +1,14 @@
-//! What the program can be told to do, a file for each. To add one: a file here, its arguments and
+//! What the program can be told to do, a file for each (`admin_client` is how they ask a node). To add one: a file here, its arguments and
 //! its line in `cli`, and its line in `main`.
 
+pub mod admin_client;
 pub mod check;
 pub mod completions;
 pub mod config;
 pub mod man;
 pub mod revoke;
 pub mod run;
+pub mod servers;
 pub mod token;
 pub mod up;
 

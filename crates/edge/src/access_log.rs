@@ -28,8 +28,11 @@ pub struct Record {
     listener: usize,
     /// Its route, `None` before one was found.
     pub route: Option<usize>,
+    /// The rule that has decided about it.
+    pub rule: Option<u16>,
     method: http::Method,
-    /// Host, a space, path without query: a query may carry a token. A path has no space.
+    /// Host, a space, path without query: a query may carry a token. A path has no space. Empty
+    /// when there will be no line.
     host_path: Box<str>,
     pub tls: Option<TlsVersion>,
     pub server: Option<String>,
@@ -45,14 +48,16 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn new(asker: Asker, listener: usize, parts: &Parts) -> Self {
+    /// `logged` is the request, if it will have a line.
+    pub fn new(asker: Asker, listener: usize, logged: Option<&Parts>) -> Self {
         Self {
             begun: Instant::now(),
             asker,
             listener,
             route: None,
-            method: parts.method.clone(),
-            host_path: host_path(parts),
+            rule: None,
+            method: logged.map(|parts| parts.method.clone()).unwrap_or_default(),
+            host_path: logged.map(host_path).unwrap_or_default(),
             tls: None,
             server: None,
             fault: None,
@@ -65,7 +70,9 @@ impl Record {
 
     /// Takes note that the request is for another host than its connection said.
     pub fn note_host(&mut self, parts: &Parts) {
-        self.host_path = host_path(parts);
+        if !self.host_path.is_empty() {
+            self.host_path = host_path(parts);
+        }
     }
 
     /// The line of a plain request, or of a handshake that did not become a WebSocket.
@@ -81,6 +88,7 @@ impl Record {
             listener = shard.edge.listener_name(self.listener),
             tls = self.tls.map(TlsVersion::as_str),
             route = shard.edge.route_name(self.route),
+            rule = shard.edge.rules.name(self.rule),
             server = self.server.as_deref(),
             method = %self.method,
             host,
@@ -95,10 +103,11 @@ impl Record {
         );
     }
 
-    /// What of it is kept while the WebSocket lives, which begins now. `entrance` counts it at its
-    /// listener.
+    /// What of it is kept while the WebSocket lives, which begins now and has the line. `entrance`
+    /// counts it at its listener.
     pub fn websocket(&mut self, route: usize, entrance: Option<Pass>) -> Box<WebSocketRecord> {
-        let pass = self.pass.take().and_then(Pass::open);
+        let passes = [self.pass.take().and_then(Pass::open), entrance];
+        let is_counted = passes.iter().any(Option::is_some);
         Box::new(WebSocketRecord {
             begun: self.begun,
             opened_ms: u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX),
@@ -106,9 +115,9 @@ impl Record {
             listener: self.listener as u16,
             route: route as u16,
             tls: self.tls,
-            host_path: self.host_path.clone(),
-            identity: self.identity.clone(),
-            _passes: [pass, entrance],
+            host_path: std::mem::take(&mut self.host_path),
+            identity: self.identity.take(),
+            _passes: is_counted.then(|| Box::new(passes)),
         })
     }
 
@@ -128,8 +137,8 @@ pub struct WebSocketRecord {
     tls: Option<TlsVersion>,
     host_path: Box<str>,
     identity: Option<Arc<Identity>>,
-    /// What counts it at its route and at its listener, as long as it is there.
-    _passes: [Option<Pass>; 2],
+    /// What counts it at its route and at its listener, as long as it is there; few do.
+    _passes: Option<Box<[Option<Pass>; 2]>>,
 }
 
 impl WebSocketRecord {
@@ -181,7 +190,7 @@ impl WebSocketRecord {
 /// Host, a space, path.
 fn host_path(parts: &Parts) -> Box<str> {
     let host = host_of(&parts.uri, &parts.headers).unwrap_or("-");
-    format!("{host} {}", parts.uri.path()).into()
+    [host, " ", parts.uri.path()].concat().into()
 }
 
 /// Whom a line is about: enough of the name to find it, however long it is.

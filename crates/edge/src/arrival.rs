@@ -59,7 +59,8 @@ pub(crate) fn enter(shard: &Rc<EdgeShard>, conn: Conn, listener: usize, via: Opt
     match entered {
         Ok(entered) => {
             let run = session::run(Rc::clone(shard), conn, listener, entered, via);
-            tokio::task::spawn_local(run);
+            // In a box: tokio moves what it spawns from place to place.
+            tokio::task::spawn_local(Box::pin(run));
         }
         Err(why) => door::turn_away(shard, conn, listener, why),
     }

@@ -24,6 +24,8 @@ pub struct EdgeMetrics {
     ends: Vec<Counter>,
     /// By `[[auth]]`: what was found out, in the order of [`AUTH_RESULTS`].
     pub auths: Vec<[Counter; AUTH_RESULTS.len()]>,
+    /// By `[[rule]]`: requests for which it has held.
+    pub rules: Vec<Counter>,
 }
 
 /// What an `[[auth]]` can find out about a client, as metrics say it.
@@ -71,7 +73,14 @@ impl EdgeMetrics {
             unrouted: Counter::default(),
             ends: counters(Party::ALL.len() * Reason::ALL.len()),
             auths: (0..auths).map(|_| Default::default()).collect(),
+            rules: Vec::new(),
         }
+    }
+
+    /// With counters for as many rules.
+    pub fn with_rules(mut self, rules: usize) -> Self {
+        self.rules.resize_with(rules, Counter::default);
+        self
     }
 
     pub fn count_end(&self, end: End) {

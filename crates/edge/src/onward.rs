@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Request, Version};
 use tidewire_wire::http::forwarded::{self, Hop, append_element};
-use tidewire_wire::http::hop::{drop_aliased, strip_hop_by_hop};
+use tidewire_wire::http::hop::{is_aliased, remove_where, strip_hop_by_hop};
 
 use crate::auth::headers::IdentityHeaders;
 use crate::trusted_proxies::Asker;
@@ -53,15 +53,7 @@ pub fn rebuild(
 /// Removes what a client says about who it is, in the head of a request or in its trailers: some
 /// servers make one list of the two.
 pub fn silence(headers: &mut HeaderMap, identity: &IdentityHeaders) {
-    drop_aliased(headers);
-    for name in &CLAIMS {
-        headers.remove(name);
-    }
-    let is_claim = |name: &&HeaderName| name.as_str().starts_with(CLAIMS_PREFIX);
-    let family: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
-    for name in family {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| is_aliased(name) || is_claim(name));
     identity.remove_from(headers);
 }
 
@@ -105,24 +97,29 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 ///
 /// What a content network says under a name of its own (`CF-Connecting-IP`) stays: a server that
 /// believes it has been told to.
-const CLAIMS: [HeaderName; 16] = [
-    HeaderName::from_static("client-ip"),
-    header::EXPECT,
-    header::FORWARDED,
-    HeaderName::from_static("forwarded-for"),
-    HeaderName::from_static("front-end-https"),
-    HeaderName::from_static("x-client-ip"),
-    HeaderName::from_static("x-cluster-client-ip"),
-    HeaderName::from_static("x-forwarded"),
-    HeaderName::from_static("x-original-host"),
-    HeaderName::from_static("x-original-uri"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-scheme"),
-    HeaderName::from_static("x-url-path"),
-    HeaderName::from_static("x-url-scheme"),
-];
+fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let is_listed = matches!(
+        name,
+        "client-ip"
+            | "expect"
+            | "forwarded"
+            | "forwarded-for"
+            | "front-end-https"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-forwarded"
+            | "x-original-host"
+            | "x-original-uri"
+            | "x-original-url"
+            | "x-real-ip"
+            | "x-rewrite-url"
+            | "x-scheme"
+            | "x-url-path"
+            | "x-url-scheme"
+    );
+    is_listed || name.starts_with(CLAIMS_PREFIX)
+}
 
 /// All of these are claims: `X-Forwarded-For` and its family, of which each framework reads others
 /// (`-Ssl`, `-Scheme`, `-Protocol`, `-Server`).

@@ -5,10 +5,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::server_state::{Health, Operator, Status};
+use crate::weight::Weight;
 
 /// A server, as a backend lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,15 +22,24 @@ pub struct ServerConfig {
     pub name: String,
     /// Where it listens: `host:port`, an address or a name that is looked up at each connection.
     pub address: Address,
-    /// Its share of new clients against that of the others, 0 to 256; 0 gets none.
+    /// Its share of new clients against that of the others, 0 to 256; 0 gets none but those that
+    /// stick to it.
     #[serde(default = "one")]
     pub weight: u16,
     /// Whether it is probed, as the backend's `check` says. A server that is not is taken for up.
     #[serde(default)]
     pub check: bool,
+    /// Where it is probed, when not at `address`: such as the admin listener of a Tidewire node.
+    pub check_address: Option<Address>,
+    /// Whether it takes clients at the start; `tidewire servers set` changes it at run time.
+    #[serde(default)]
+    pub state: Operator,
     /// Most clients (requests and tunnels) at a time; more wait in the queue. 0 is no bound.
     #[serde(default)]
     pub maxconn: u32,
+    /// Whether it gets clients only while no server that is not a backup is up.
+    #[serde(default)]
+    pub backup: bool,
 }
 
 fn one() -> u16 {
@@ -67,6 +80,12 @@ impl Address {
         Ok(found)
     }
 
+    /// The same host, and another port.
+    pub fn with_port(&self, port: u16) -> Self {
+        let literal = self.literal.map(|it| SocketAddr::new(it.ip(), port));
+        Self { host: self.host.clone(), port, literal }
+    }
+
     /// The address, when nothing has to be looked up.
     pub fn literal(&self) -> Option<SocketAddr> {
         self.literal
@@ -80,14 +99,22 @@ pub struct Server {
     pub id: ServerId,
     pub name: String,
     pub address: Address,
-    pub weight: u32,
+    pub weight: Weight,
+    /// Whether it is for when no other is up.
+    pub is_backup: bool,
     /// Whether it is probed.
     pub is_checked: bool,
     /// Most clients at a time; `None` is no bound.
     pub maxconn: Option<u64>,
-    is_up: AtomicBool,
+    /// Where it is probed.
+    pub check_address: Option<Address>,
+    /// Whether it takes clients, and why not.
+    pub status: Status,
     current: AtomicU64,
+    /// WebSockets among its clients.
+    pub tunnels: AtomicU64,
     pub counts: ServerCounts,
+    config: ServerConfig,
 }
 
 /// Tells a server from all others of the process, also from one of the same name that it follows.
@@ -106,6 +133,8 @@ impl ServerId {
 pub struct ServerCounts {
     /// Clients given to the server.
     pub leases: AtomicU64,
+    /// Of those, the ones that it was given since they stick to it.
+    pub stuck: AtomicU64,
     /// Connections to it that could not be established.
     pub connect_errors: AtomicU64,
     /// Answers of it that were none, or not HTTP, or no valid 101.
@@ -114,35 +143,57 @@ pub struct ServerCounts {
     pub check_failures: AtomicU64,
     /// Times it went from up to down.
     pub check_downs: AtomicU64,
+    /// Probes that are over, and how long they have taken together, in microseconds.
+    pub checks: AtomicU64,
+    pub check_microseconds: AtomicU64,
+    /// Times it was ejected.
+    pub ejections: AtomicU64,
 }
 
 impl Server {
-    pub fn new(config: &ServerConfig) -> Self {
+    /// Its weight grows over `slowstart` when it comes up.
+    pub fn new(config: &ServerConfig, slowstart: Duration) -> Self {
         Self {
             id: ServerId::next(),
             name: config.name.clone(),
             address: config.address.clone(),
-            weight: u32::from(config.weight),
+            weight: Weight::new(config.weight, slowstart),
+            is_backup: config.backup,
             is_checked: config.check,
             maxconn: (config.maxconn > 0).then_some(u64::from(config.maxconn)),
-            is_up: AtomicBool::new(true),
+            check_address: config.check_address.clone(),
+            status: Status::new(config.state),
             current: AtomicU64::new(0),
+            tunnels: AtomicU64::new(0),
             counts: ServerCounts::default(),
+            config: config.clone(),
         }
     }
 
-    pub fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Relaxed)
+    /// Whether it is what this says, but for its weight.
+    pub fn is_as(&self, config: &ServerConfig) -> bool {
+        ServerConfig { weight: self.config.weight, ..config.clone() } == self.config
     }
 
-    /// Sets whether it is up; true when that is a change.
+    /// Whether a new client may get it.
+    pub fn is_up(&self) -> bool {
+        self.status.state().takes_new()
+    }
+
+    /// Whether a client that sticks to it may get it: one that drains still takes those.
+    pub fn takes_stuck(&self) -> bool {
+        self.status.state().takes_stuck()
+    }
+
+    /// Sets whether its probes are well; true when it takes clients or takes none by that.
     pub fn set_up(&self, is_up: bool) -> bool {
-        self.is_up.swap(is_up, Ordering::Relaxed) != is_up
+        let health = if is_up { Health::Up } else { Health::Down(String::new()) };
+        self.status.learn(|facts| facts.health = health).is_some()
     }
 
     /// Clients that it carries now: requests and tunnels.
     pub fn current(&self) -> u64 {
-        self.current.load(Ordering::Relaxed)
+        self.current.load(Ordering::SeqCst)
     }
 
     pub fn has_room(&self) -> bool {
@@ -150,12 +201,13 @@ impl Server {
     }
 
     pub(crate) fn take(&self) {
-        self.current.fetch_add(1, Ordering::Relaxed);
+        self.current.fetch_add(1, Ordering::SeqCst);
         self.counts.leases.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn give_back(&self) {
-        self.current.fetch_sub(1, Ordering::Relaxed);
+        // Before anybody is looked for who waits: see `Backend::lease`.
+        self.current.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::https_policy::HttpsPolicy;
 use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
 use crate::route::Route;
+use crate::rules::Rules;
 use crate::timeout::Timeouts;
 use crate::tls::Tls;
 
@@ -41,6 +42,8 @@ pub struct Edge {
     pub arrivals: Vec<Arrivals>,
     /// What stands before the listeners, by index.
     pub listener_doors: Vec<Door>,
+    /// What is asked before a route is chosen.
+    pub rules: Rules,
     pub routes: Vec<Route>,
     /// What stands before the routes, by index.
     pub route_doors: Vec<Door>,

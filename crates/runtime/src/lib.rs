@@ -21,6 +21,7 @@ pub mod mailbox;
 #[doc(hidden)]
 pub mod memory;
 pub mod metrics;
+pub mod percent;
 pub mod privilege;
 pub mod pump;
 pub mod rate;

@@ -259,13 +259,16 @@ impl Accept {
         let (listener, local) = Source::new(socket);
         let mut shortage = Shortage::default();
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = tokio::time::sleep(SHORTAGE_OVER), if shortage.is_on() => {
-                    shortage.end();
-                    warn!(%local, "accepting again");
-                    continue;
-                }
+            let accepted = match shortage.is_on() {
+                false => listener.accept().await,
+                true => tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = tokio::time::sleep(SHORTAGE_OVER) => {
+                        shortage.end();
+                        warn!(%local, "accepting again");
+                        continue;
+                    }
+                },
             };
             match accepted {
                 Ok((stream, peer)) => {

@@ -227,7 +227,7 @@ pub fn header_lists(input: &[u8]) {
         check_forwarded(value);
     }
     hop::strip_hop_by_hop(&mut headers);
-    hop::drop_aliased(&mut headers);
+    hop::remove_where(&mut headers, hop::is_aliased);
     for name in headers.keys() {
         let is_needed = name == header::HOST || name == header::CONTENT_LENGTH;
         assert!(is_needed || !nominated.contains(name), "{name}");
@@ -478,91 +478,24 @@ fn unquote(quoted: &[u8]) -> Vec<u8> {
 const LIMITS: Limits = Limits { frame_bytes_max: 300, message_bytes_max: 400, fragments_max: 5 };
 
 #[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use super::*;
-
-    /// A generator for tests (splitmix64): repeatable, and no dependency.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut word = self.0;
-            word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-            (word ^ word >> 31) as usize % bound
-        }
-    }
-
-    /// Prints the input of a body that panics.
-    struct Shown<'i>(&'static str, &'i [u8]);
-
-    impl Drop for Shown<'_> {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("fuzz body {} broke on \"{}\"", self.0, self.1.escape_ascii());
-            }
-        }
-    }
-
-    fn run(name: &'static str, body: Body, input: &[u8]) {
-        let _shown = Shown(name, input);
-        body(input);
-    }
-
-    fn seeds(name: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
-        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
-        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        paths.iter().map(|path| fs::read(path).unwrap()).collect()
-    }
-
-    fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
-        let at = random.below(input.len() + 1);
-        match random.below(6) {
-            0 if at < input.len() => input[at] ^= 1 << random.below(8),
-            1 if at < input.len() => input[at] = random.below(256) as u8,
-            2 if at < input.len() => drop(input.remove(at)),
-            3 => input.insert(at, TELLING[random.below(TELLING.len())]),
-            4 => input.truncate(at),
-            _ => {
-                let from = random.below(other.len() + 1);
-                input.splice(at..at, other[from..].iter().take(16).copied());
-            }
-        }
-    }
 
     #[test]
     fn every_seed_keeps_the_promises() {
-        for (name, body) in TARGETS {
-            let seeds = seeds(name);
-            assert!(!seeds.is_empty(), "{name} has no seeds");
-            seeds.iter().for_each(|seed| run(name, body, seed));
-        }
+        replay::run_seeds(&TARGETS, |body, input| body(input));
     }
 
     #[test]
     fn mutated_seeds_keep_the_promises() {
-        for (name, body) in TARGETS {
-            let seeds = seeds(name);
-            let mut random = Random(SEED);
-            for _ in 0..RUNS {
-                let mut input = seeds[random.below(seeds.len())].clone();
-                for _ in 0..=random.below(6) {
-                    let other = &seeds[random.below(seeds.len())];
-                    mutate(&mut input, other, &mut random);
-                }
-                run(name, body, &input);
-            }
-        }
+        let piece = |random: &mut replay::Random| vec![*random.one_of(&TELLING)];
+        replay::run_mutations(&TARGETS, |_| 5_000, piece, |body, input| body(input));
     }
 
-    const SEED: u64 = 6455;
-    const RUNS: usize = 5_000;
     /// Bytes that stand for something in a frame or a header.
     const TELLING: [u8; 16] = *b"\x00\x01\x80\x81\x82\x88\x89\x7E\x7F\xFE\xFF:,\n \"";
 }

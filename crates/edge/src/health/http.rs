@@ -1,32 +1,140 @@
-//! The probe that asks for a path and looks at the status.
+//! The probe that asks for a path and looks at the answer: its status, its text, and whether the
+//! server says that it drains.
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::{CheckConfig, ProbeError, tcp};
+use super::{Answer, CheckConfig, ProbeError, tcp};
 use crate::server::Address;
 
 /// Asks the server at `address` for the check's path.
-pub async fn probe(check: &CheckConfig, address: &Address) -> Result<(), ProbeError> {
-    let mut stream = tcp::probe(address).await?;
-    let head = request_head(check, address, "Connection: close\r\n");
-    stream.write_all(head.as_bytes()).await?;
-    let (status, ..) = read_head(&mut stream).await?;
-    let is_healthy = match check.status.as_slice() {
-        [] => status.is_success() || status.is_redirection(),
-        listed => listed.contains(&status.as_u16()),
+pub async fn probe(check: &CheckConfig, address: &Address) -> Result<Answer, ProbeError> {
+    let stream = tcp::probe(address).await?;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_BYTES);
+    let connected = builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await;
+    let (mut sender, connection) = connected.map_err(wrong)?;
+    let asked = async {
+        let response = sender.send_request(request(check, address)).await.map_err(wrong)?;
+        judge(check, response).await
     };
-    if is_healthy { Ok(()) } else { Err(ProbeError::Status(status.as_u16())) }
+    // The connection is driven beside the question, and is closed with its answer.
+    tokio::select! {
+        biased;
+        answer = asked => answer,
+        ended = drive(connection) => Err(ended),
+    }
 }
 
-pub(super) fn request_head(check: &CheckConfig, address: &Address, more: &str) -> String {
+/// Never returns while an answer may still come.
+async fn drive(connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>) -> ProbeError {
+    // Its errors reach whoever asks.
+    let _ = connection.await;
+    std::future::pending().await
+}
+
+/// What an answer says of its server.
+async fn judge(check: &CheckConfig, response: Response<Incoming>) -> Result<Answer, ProbeError> {
+    let status = response.status().as_u16();
+    if says_drain(response.headers()) {
+        return Ok(Answer::Drain(format!("{STATE}: drain")));
+    }
+    if check.drain_status.iter().any(|range| range.contains(status)) {
+        return Ok(Answer::Drain(format!("status {status}")));
+    }
+    let is_healthy = match check.status.as_slice() {
+        [] => response.status().is_success() || response.status().is_redirection(),
+        listed => listed.iter().any(|range| range.contains(status)),
+    };
+    if !is_healthy {
+        return Err(ProbeError::Status(status));
+    }
+    match &check.expect {
+        Some(text) if !has_text(response.into_body(), text).await? => {
+            Err(ProbeError::Unexpected(text.clone()))
+        }
+        _ => Ok(Answer::Well),
+    }
+}
+
+fn says_drain(headers: &HeaderMap) -> bool {
+    headers.get(STATE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"drain"))
+}
+
+/// Whether `body` has `text` within what of it is read.
+async fn has_text(body: Incoming, text: &str) -> Result<bool, ProbeError> {
+    let mut body = Limited::new(body, BODY_BYTES);
+    let mut read = Vec::new();
+    loop {
+        match body.frame().await {
+            Some(Ok(frame)) => read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+            Some(Err(error)) if error.is::<LengthLimitError>() => return Ok(false),
+            Some(Err(_)) => return Err(ProbeError::BrokeOff),
+            None => return Ok(has(&read, text)),
+        }
+        // A server need not end what it says for this.
+        if has(&read, text) {
+            return Ok(true);
+        }
+    }
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    text.is_empty() || bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// The plan has looked at each part of it; what is wrong all the same is left out.
+fn request(check: &CheckConfig, address: &Address) -> Request<Full<Bytes>> {
+    let body = check.body.clone().map(Bytes::from).unwrap_or_default();
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = check.method.parse().unwrap_or_default();
+    *request.uri_mut() = check.path.parse().unwrap_or_else(|_| Uri::from_static("/"));
+    *request.headers_mut() = headers(check, address);
+    let close = HeaderValue::from_static("close");
+    request.headers_mut().insert(header::CONNECTION, close);
+    request
+}
+
+fn headers(check: &CheckConfig, address: &Address) -> HeaderMap {
     let host = check.host.clone().unwrap_or_else(|| address.to_string());
-    format!(
-        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tidewire-check\r\n{more}\r\n",
-        check.path
-    )
+    let ours = [("host", host.as_str()), ("user-agent", "tidewire-check")];
+    let theirs = check.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut headers = HeaderMap::new();
+    for (name, value) in ours.into_iter().chain(theirs) {
+        let parsed = (name.parse::<HeaderName>(), value.parse::<HeaderValue>());
+        if let (Ok(name), Ok(value)) = parsed {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn wrong(error: hyper::Error) -> ProbeError {
+    if error.is_parse() || error.is_incomplete_message() {
+        ProbeError::NotHttp
+    } else {
+        ProbeError::BrokeOff
+    }
+}
+
+/// The head of a websocket probe, whose connection goes on as another protocol.
+pub(super) fn request_head(check: &CheckConfig, address: &Address, more: &str) -> Vec<u8> {
+    let mut head = format!("GET {} HTTP/1.1\r\n", check.path).into_bytes();
+    for (name, value) in &headers(check, address) {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(more.as_bytes());
+    head.extend_from_slice(b"\r\n");
+    head
 }
 
 /// Reads a response head: status, headers, and what came behind it.
@@ -67,5 +175,9 @@ fn header_map(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, ProbeError> 
     Ok(headers)
 }
 
+/// By which a server says what it wants; a Tidewire node does on `/readyz`.
+pub const STATE: &str = "tidewire-state";
+
 const HEAD_BYTES: usize = 16 * 1024;
+const BODY_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 64;

@@ -1,19 +1,25 @@
 //! Whether the servers of a backend can take clients: probes, and what they add up to.
 //!
-//! A probe runs on the control plane; what workers see is one flag a server. To add a kind of
-//! probe: a file here, a variant of [`ProbeKind`], and its line in [`probe`].
+//! A probe runs on the control plane; what workers see is the [state](crate::server_state) of a
+//! server. To add a kind of probe: a file here, a variant of [`ProbeKind`], and its line in
+//! [`probe`].
 
 pub mod http;
 pub mod machine;
+pub mod status;
 pub mod tcp;
 pub mod watch;
 pub mod websocket;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_runtime::percent::Percent;
 use tidewire_runtime::units::Period;
 
-use crate::server::Address;
+use self::status::StatusRange;
+use crate::server::{Address, Server};
 
 /// How the servers of a backend that have `check = true` are probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,14 +28,35 @@ pub struct CheckConfig {
     /// What a probe does.
     #[serde(rename = "type")]
     pub kind: ProbeKind,
+    /// The port that is probed, in place of that of the server's address.
+    pub port: Option<u16>,
     /// The path that an http or websocket probe asks for.
     pub path: String,
     /// The Host header of an http or websocket probe; the server's address when it is not set.
     pub host: Option<String>,
-    /// Status codes that an http probe takes for healthy; any 2xx or 3xx when it is empty.
-    pub status: Vec<u16>,
+    /// The method of an http probe.
+    pub method: String,
+    /// More headers of an http or websocket probe.
+    pub headers: BTreeMap<String, String>,
+    /// The body of an http probe.
+    pub body: Option<String>,
+    /// Status codes that an http probe takes for healthy, such as 204, "2xx" or "200-299"; any 2xx
+    /// or 3xx when it is empty.
+    pub status: Vec<StatusRange>,
+    /// Status codes by which a server says that it drains: it gets no new clients, those who are
+    /// there stay. The header `Tidewire-State: drain` says the same with any status.
+    pub drain_status: Vec<StatusRange>,
+    /// A text that the body of a healthy answer has, within its first 64 KiB.
+    pub expect: Option<String>,
     /// The time between the starts of two probes of a server.
     pub interval: Period,
+    /// That time while probes speak against the server's present state; `interval` when not set.
+    pub fast_interval: Option<Period>,
+    /// That time while the server is down; `interval` when not set.
+    pub down_interval: Option<Period>,
+    /// How much these times vary by chance, so that probes of many edges and servers do not come
+    /// together.
+    pub spread: Percent,
     /// The time that a probe may take in all.
     pub timeout: Period,
     /// Probes in a row that must succeed for a server that is down to be up.
@@ -45,11 +72,19 @@ pub enum ProbeKind {
     /// Connects.
     #[default]
     Tcp,
-    /// Connects and asks for `path`: the status must be one of `status`.
+    /// Connects and asks for `path`: the answer must have one of `status`, and the text `expect`.
     Http,
     /// Connects, makes a WebSocket handshake on `path`, sends a ping and waits for its pong: what
     /// clients do works, not only the port.
     Websocket,
+}
+
+/// What a server that answers says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Well,
+    /// It wants no new clients; by which words.
+    Drain(String),
 }
 
 /// Why a probe failed.
@@ -63,8 +98,12 @@ pub enum ProbeError {
     Timeout,
     #[error("the answer is not HTTP")]
     NotHttp,
+    #[error("the answer broke off")]
+    BrokeOff,
     #[error("status {0}")]
     Status(u16),
+    #[error("the answer does not have the text {0:?}")]
+    Unexpected(String),
     #[error("no valid 101: {0}")]
     Switch(String),
     #[error("no pong, but {0}")]
@@ -76,9 +115,18 @@ impl Default for CheckConfig {
         Self {
             kind: ProbeKind::Tcp,
             path: "/".into(),
+            port: None,
             host: None,
+            method: "GET".into(),
+            headers: BTreeMap::new(),
+            body: None,
             status: Vec::new(),
+            drain_status: Vec::new(),
+            expect: None,
             interval: Period::from_secs(2),
+            fast_interval: None,
+            down_interval: None,
+            spread: Percent::whole(5),
             timeout: Period::from_secs(2),
             rise: 2,
             fall: 3,
@@ -86,14 +134,24 @@ impl Default for CheckConfig {
     }
 }
 
-/// Probes the server at `address` once, within the probe's timeout.
-pub async fn probe(check: &CheckConfig, address: &Address) -> Result<(), ProbeError> {
+/// Probes `server` once, within the probe's timeout.
+pub async fn probe(check: &CheckConfig, server: &Server) -> Result<Answer, ProbeError> {
+    let address = &address(check, server);
     let attempt = async {
         match check.kind {
-            ProbeKind::Tcp => tcp::probe(address).await.map(drop),
+            ProbeKind::Tcp => tcp::probe(address).await.map(|_| Answer::Well),
             ProbeKind::Http => http::probe(check, address).await,
-            ProbeKind::Websocket => websocket::probe(check, address).await,
+            ProbeKind::Websocket => websocket::probe(check, address).await.map(|()| Answer::Well),
         }
     };
     tokio::time::timeout(check.timeout.0, attempt).await.unwrap_or(Err(ProbeError::Timeout))
+}
+
+/// Where `server` is probed.
+fn address(check: &CheckConfig, server: &Server) -> Address {
+    match (&server.check_address, check.port) {
+        (Some(address), _) => address.clone(),
+        (None, Some(port)) => server.address.with_port(port),
+        (None, None) => server.address.clone(),
+    }
 }

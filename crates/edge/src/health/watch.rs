@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{info, warn};
+use tokio::time::Instant;
 
-use super::machine::Machine;
-use super::probe;
+use super::machine::{Found, Machine, Pace, Verdict};
+use super::{Answer, CheckConfig, ProbeError, probe};
 use crate::backend::Backend;
 use crate::server::Server;
+use crate::server_state::{Health, Operator};
 
 /// Starts the probes of all `backends` on the control plane.
 pub fn spawn(backends: &[Arc<Backend>], control: &Handle) -> Vec<JoinHandle<()>> {
@@ -25,30 +26,106 @@ pub fn spawn(backends: &[Arc<Backend>], control: &Handle) -> Vec<JoinHandle<()>>
     tasks
 }
 
-async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
-    let mut machine = Machine::new(backend.check.rise, backend.check.fall);
-    let interval = backend.check.interval.0.max(Duration::from_millis(10));
-    // Spread over the interval, so that many servers are not probed in one burst.
-    let start = Instant::now() + interval.mul_f64(fastrand::f64() / 4.0);
-    let mut ticks = tokio::time::interval_at(start, interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Probes `server` for as long as it is polled.
+pub async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
+    let check = &backend.check;
+    let pace = pace(check);
+    let mut operator = server.status.operator();
+    let mut machine = Machine::new(check.rise, check.fall);
+    if *operator.borrow_and_update() != Operator::Maintenance {
+        // Spread over the interval, so that many servers are not probed in one burst.
+        tokio::time::sleep(pace.settled.mul_f64(fastrand::f64() / 4.0)).await;
+    }
     loop {
-        ticks.tick().await;
-        let result = probe(&backend.check, &server.address).await;
-        if result.is_err() {
-            server.counts.check_failures.fetch_add(1, Ordering::Relaxed);
+        if until_probed(&mut operator).await {
+            machine = Machine::after_maintenance(check.rise, check.fall);
         }
-        if !machine.record(result.is_ok()) {
-            continue;
+        let start = Instant::now();
+        let result = tokio::select! {
+            result = probe(check, &server) => result,
+            () = until_maintenance(&mut operator) => continue,
+        };
+        note(&backend, &server, &mut machine, result, start.elapsed());
+        let wait = varied(machine.wait(&pace), check.spread.factor(), fastrand::f64());
+        tokio::select! {
+            () = tokio::time::sleep_until(start + wait) => {}
+            () = until_maintenance(&mut operator) => {}
         }
-        backend.set_up(&server, machine.is_up());
-        let (backend, server_name) = (&backend.name, &server.name);
-        match result {
-            Ok(()) => info!(backend, server = server_name, "server is up"),
-            Err(error) => {
-                server.counts.check_downs.fetch_add(1, Ordering::Relaxed);
-                warn!(backend, server = server_name, %error, "server is down");
-            }
+    }
+}
+
+/// Takes note of what a probe has found.
+fn note(
+    backend: &Arc<Backend>,
+    server: &Server,
+    machine: &mut Machine,
+    result: Result<Answer, ProbeError>,
+    took: Duration,
+) {
+    let counts = &server.counts;
+    counts.checks.fetch_add(1, Ordering::Relaxed);
+    let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    counts.check_microseconds.fetch_add(microseconds, Ordering::Relaxed);
+    let (found, why) = match result {
+        Ok(Answer::Well) => (Found::Well, String::new()),
+        Ok(Answer::Drain(why)) => (Found::Drain, why),
+        Err(error) => {
+            counts.check_failures.fetch_add(1, Ordering::Relaxed);
+            (Found::Ill, error.to_string())
         }
+    };
+    if !machine.record(found) {
+        return;
+    }
+    let health = match machine.verdict() {
+        Verdict::Up => Health::Up,
+        Verdict::Drain => Health::Drain(why),
+        Verdict::Down => {
+            counts.check_downs.fetch_add(1, Ordering::Relaxed);
+            Health::Down(why)
+        }
+    };
+    backend.learn(server, |facts| facts.health = health);
+}
+
+/// Waits while the operator wants no probes; true when that was so.
+async fn until_probed(operator: &mut watch::Receiver<Operator>) -> bool {
+    let was_waiting = *operator.borrow_and_update() == Operator::Maintenance;
+    // The sender is the server, which is there.
+    let _ = operator.wait_for(|&it| it != Operator::Maintenance).await;
+    was_waiting
+}
+
+async fn until_maintenance(operator: &mut watch::Receiver<Operator>) {
+    let _ = operator.wait_for(|&it| it == Operator::Maintenance).await;
+}
+
+fn pace(check: &CheckConfig) -> Pace {
+    let settled = check.interval;
+    Pace {
+        settled: settled.0,
+        fast: check.fast_interval.unwrap_or(settled).0,
+        down: check.down_interval.unwrap_or(settled).0,
+    }
+}
+
+/// Up to `spread` more or less than `time`; `chance` is from 0 to 1.
+fn varied(time: Duration, spread: f64, chance: f64) -> Duration {
+    time.mul_f64(1.0 + spread * (2.0 * chance - 1.0)).max(LEAST)
+}
+
+/// Between the starts of two probes, whatever is configured and whatever chance says.
+const LEAST: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_vary_around_what_they_are_set_to() {
+        let varied = |spread, chance| varied(Duration::from_secs(10), spread, chance).as_millis();
+        assert_eq!([varied(0.1, 0.0), varied(0.1, 0.5), varied(0.1, 1.0)], [9_000, 10_000, 11_000]);
+        assert_eq!(varied(0.0, 0.3), 10_000);
+        assert_eq!(varied(1.0, 0.0), LEAST.as_millis());
     }
 }

@@ -20,7 +20,7 @@ pub async fn probe(check: &CheckConfig, address: &Address) -> Result<(), ProbeEr
          Sec-WebSocket-Key: {}\r\n",
         str::from_utf8(&key).expect("base64 is ASCII")
     );
-    stream.write_all(http::request_head(check, address, &more).as_bytes()).await?;
+    stream.write_all(&http::request_head(check, address, &more)).await?;
     let (status, headers, rest) = http::read_head(&mut stream).await?;
     check_switch(status, &headers, &Offer::plain(key))
         .map_err(|wrong| ProbeError::Switch(wrong.to_string()))?;

@@ -317,3 +317,6 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 
 /// Seconds from one line about the same limit to the next.
 const TOLD_EVERY: u64 = 60;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! What becomes of a server by what is learned of it: a line in the log, and clients that wait look
+//! again.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::backend::Backend;
+use crate::server::Server;
+use crate::server_state::{Change, Facts, Health, Operator, State};
+
+impl Backend {
+    /// Takes note of something about `server`. True when its state has changed by it.
+    pub fn learn(self: &Arc<Self>, server: &Server, note: impl FnOnce(&mut Facts)) -> bool {
+        let Some(change) = server.status.learn(note) else { return false };
+        self.tell(server, &change);
+        self.look_again();
+        true
+    }
+
+    /// Does as the operator says. What was found out before a maintenance means nothing after it.
+    pub fn set_operator(self: &Arc<Self>, server: &Server, operator: Operator) -> bool {
+        self.learn(server, |facts| {
+            let was = std::mem::replace(&mut facts.operator, operator);
+            if was == Operator::Maintenance && operator != was && server.is_checked {
+                facts.health = Health::Down("not probed since its maintenance".to_owned());
+            }
+            if operator != Operator::Drain {
+                facts.ejected = None;
+            }
+        })
+    }
+
+    fn tell(&self, server: &Server, change: &Change) {
+        let (backend, server, was) = (&self.name, &server.name, change.before.as_str());
+        let why = &change.why;
+        match change.after {
+            State::Up => info!(backend, server, was, "server is up"),
+            State::Drain => info!(backend, server, was, why, "server drains"),
+            State::Ejected => warn!(backend, server, was, why, "server is ejected"),
+            State::Down => warn!(backend, server, was, why, "server is down"),
+            State::Maintenance => info!(backend, server, was, why, "server is in maintenance"),
+        }
+    }
+}
