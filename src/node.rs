@@ -1,6 +1,5 @@
 //! A running node: workers that serve what a plan says, its hub, its probes.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +27,7 @@ use tidewire_hub::broker::BrokerState;
 use tidewire_hub::broker::memory::MemoryBroker;
 use tidewire_hub::hub::Hub;
 use tidewire_hub::route::HubRoute;
-use tidewire_runtime::listener::Listener;
+use tidewire_runtime::listener::{Address, Listener};
 use tidewire_runtime::metrics::WorkerMetrics;
 use tidewire_runtime::worker::{BuildService, Drainer, Service, Worker, Workers};
 use tokio::runtime::Handle;
@@ -51,7 +50,7 @@ pub struct Node {
     _acme: Option<Acme>,
     drain_deadline: Duration,
     /// The addresses of its listeners, with the ports that the system chose.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     pub view: Arc<NodeView>,
 }
 
@@ -89,7 +88,7 @@ impl Node {
         control: &Handle,
     ) -> anyhow::Result<Self> {
         let count = plan.workers.get();
-        let addresses = listeners.iter().map(Listener::address).collect();
+        let addresses = listeners.iter().map(|it| it.address().clone()).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
         let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
@@ -209,8 +208,9 @@ pub fn bind(plan: &Plan) -> anyhow::Result<Vec<Listener>> {
     let (listeners, workers) = (&plan.listeners, plan.workers.get());
     let mut bound = Vec::new();
     for (index, listener) in listeners.iter().enumerate() {
-        for &address in &listener.bind {
-            let socket = Listener::bind(index, address, workers).with_context(|| {
+        for address in &listener.bind {
+            let socket = Listener::bind(index, address, workers, listener.sockets);
+            let socket = socket.with_context(|| {
                 format!("listener `{}` cannot listen on {address}", listener.name)
             })?;
             bound.push(socket);

@@ -55,6 +55,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("listen.bind", r#""0.0.0.0:8080""#),
     ("listen.https_redirect", "443"),
     ("listen.tls", r#"{ certificate = [{ cert = "chain.pem", key = "key.pem" }] }"#),
+    ("listen.unix.user", r#""tidewire""#),
+    ("listen.unix.group", r#""www-data""#),
     ("listen.proxy_protocol", r#"{ from = "10.0.0.0/8" }"#),
     ("listen.proxy_protocol.from", r#"["10.0.0.0/8", "unix"]"#),
     ("listen.trusted_proxies", r#"{ from = "10.0.0.0/8" }"#),

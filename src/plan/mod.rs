@@ -29,6 +29,7 @@ mod reach;
 mod revocation;
 mod routes;
 mod rules;
+mod sockets;
 mod summary;
 mod targets;
 mod templates;
@@ -63,6 +64,7 @@ use tidewire_edge::timeout::Timeouts;
 use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
+use tidewire_runtime::listener::{Address, ListenOptions};
 use tidewire_runtime::units::Period;
 use tidewire_wire::http::framing::HeadLimits;
 
@@ -129,7 +131,8 @@ pub struct AdminPlan {
 pub struct ListenerPlan {
     pub name: String,
     /// At least one.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
+    pub sockets: ListenOptions,
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,

@@ -26,7 +26,7 @@ use crate::allocator::{Giveback, keep_through_bursts, note_burst};
 use crate::conn::Conn;
 use crate::connections::{Connections, Watch};
 use crate::deadline::{TICK, Tick};
-use crate::listener::{self, Fresh, Listener};
+use crate::listener::{self, Accepting, Fresh, Listener};
 use crate::mailbox::{self, Receiver, Sender};
 use crate::metrics::WorkerMetrics;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -327,7 +327,7 @@ enum Phase {
 /// All that a worker's thread starts with.
 struct Start {
     index: usize,
-    sockets: Vec<(usize, std::net::TcpListener)>,
+    sockets: Vec<Accepting>,
     orders: Receiver<Order>,
     peers: Vec<Sender<Order>>,
     loads: Arc<Loads>,
