@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::balance::{Algorithm, Balance};
 use crate::caller::Caller;
 use crate::health::CheckConfig;
+use crate::rebalance::{Moving, OnDown, RebalanceConfig};
 use crate::server::{Server, ServerConfig, ServerId};
 use crate::timeout::{BackendTimeouts, Timeouts};
 
@@ -34,6 +35,10 @@ pub struct BackendConfig {
     /// Most clients that wait for a server with room; one more gets a 503 at once.
     #[serde(default = "thousand")]
     pub queue: u32,
+    /// What happens to the WebSockets of a server that is down or in maintenance.
+    #[serde(default)]
+    pub on_down: OnDown,
+    pub rebalance: Option<RebalanceConfig>,
     /// Timeouts in place of those in `[timeout]`.
     #[serde(default)]
     pub timeout: BackendTimeouts,
@@ -55,6 +60,7 @@ pub struct Backend {
     pub timeouts: Timeouts,
     pub check: CheckConfig,
     pub retries: u32,
+    pub moving: Moving,
     choice: Mutex<Choice>,
     queue: Queue,
 }
@@ -94,6 +100,7 @@ impl Backend {
             timeouts: timeouts.with_backend(&config.timeout),
             check: config.check.clone(),
             retries: config.retries,
+            moving: Moving::new(config.rebalance.clone(), config.on_down),
             choice: Mutex::new(Choice { servers, balance }),
             queue: Queue { most: config.queue, waiting: AtomicU32::new(0), room: Notify::new() },
         }
@@ -258,6 +265,8 @@ mod tests {
             server: servers.iter().map(server).collect(),
             check: CheckConfig::default(),
             retries: 3,
+            on_down: OnDown::Keep,
+            rebalance: None,
             queue,
             timeout: BackendTimeouts::default(),
         };

@@ -57,6 +57,7 @@ pub mod origin_pattern;
 pub mod path;
 mod patience;
 pub mod pool;
+pub mod rebalance;
 pub mod redirect;
 pub mod route;
 pub mod server;

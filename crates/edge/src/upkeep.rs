@@ -15,6 +15,7 @@ impl Backend {
         let Some(change) = server.status.learn(note) else { return false };
         self.tell(server, &change);
         self.look_again();
+        self.moving.note_change();
         true
     }
 
