@@ -20,6 +20,7 @@ use tidewire_edge::limits::turnstile::Turnstile;
 use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::rebalance;
 use tidewire_edge::route::{Route, Target};
+use tidewire_edge::rules::Rules;
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
 use tidewire_edge::static_files::StaticFiles;
 use tidewire_edge::tls::{self, Tls};
@@ -102,7 +103,10 @@ impl Node {
             control,
         )?;
         let edge_metrics: Vec<_> = (0..count)
-            .map(|_| Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len())))
+            .map(|_| {
+                let metrics = EdgeMetrics::new(edge.routes.len(), edge.authorities.len());
+                Arc::new(metrics.with_rules(edge.rules.0.len()))
+            })
             .collect();
         let build = Build {
             edge: Arc::clone(&edge),
@@ -228,7 +232,9 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         plan.auths.into_iter().map(|auth| assemble_authority(auth, &backends)).collect();
     let tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
     let head_limits = plan.listeners.iter().map(|listener| listener.head_limits).collect();
-    let listeners = plan.listeners.into_iter().map(|listener| {
+    let (mut arrivals, listeners) = (Vec::new(), plan.listeners.into_iter());
+    let listeners = listeners.map(|listener| {
+        arrivals.push(listener.arrivals);
         let turnstile = Turnstile::new(format!("listener `{}`", listener.name), &listener.quotas);
         (listener.name, (listener.https, Door::new(listener.addresses, turnstile)))
     });
@@ -239,8 +245,10 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
         listeners,
         https,
         head_limits,
+        arrivals,
         listener_doors,
         routes,
+        rules: Rules(plan.rules),
         route_doors,
         backends,
         identity_headers: IdentityHeaders::of(&authorities),

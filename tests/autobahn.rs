@@ -53,6 +53,37 @@ fn the_hub_behind_the_edge_passes_every_case() {
     suite.check(edge.address(), &EARLY);
 }
 
+/// What the strict profile refuses of what the suite says: more than 1 MiB. These are 4, 8 and 16 MiB
+/// in one frame (9.1 as text, 9.2 as bytes), and 4 MiB in fragments, be they of 64 bytes or of all of
+/// it (9.3, 9.4). What has 1 MiB passes, in one frame (9.1.3, 9.2.3) and however it comes (9.5, 9.6).
+const TOO_BIG: [&str; 24] = [
+    "9.1.4", "9.1.5", "9.1.6", "9.2.4", "9.2.5", "9.2.6", "9.3.1", "9.3.2", "9.3.3", "9.3.4",
+    "9.3.5", "9.3.6", "9.3.7", "9.3.8", "9.3.9", "9.4.1", "9.4.2", "9.4.3", "9.4.4", "9.4.5",
+    "9.4.6", "9.4.7", "9.4.8", "9.4.9",
+];
+
+#[test]
+fn the_strict_profile_refuses_what_is_too_big_and_nothing_else() {
+    let Some(suite) = Suite::install() else { return };
+    let node = Tidewire::run(HUB);
+    let edge = Tidewire::run(&edge(&[node.address()], STRICT));
+    let verdicts = suite.run(edge.address());
+    let wrong: Vec<_> = verdicts.iter().filter(|(case, it)| !passes(case, it, &EARLY)).collect();
+    let is_too_big = |it: &Verdict| it.close_code == Some(1009);
+    let refused: Vec<&str> = wrong.iter().map(|(case, _)| case.as_str()).collect();
+    assert_eq!(refused, TOO_BIG, "{wrong:#?}");
+    assert!(wrong.iter().all(|(_, it)| is_too_big(it)), "{wrong:#?}");
+}
+
+/// Its rates are the one thing of it that the suite is not to feel: it is faster than any person.
+const STRICT: &str = r#"
+[limits]
+profile = "strict"
+client = { messages = "100000/s", bytes = "1GiB/s", control = "100000/s" }
+server = { messages = "100000/s", control = "100000/s" }
+per_address = { rate = "10000/s", requests = "10000/s" }
+"#;
+
 /// A hub that says everything back as it came, with room for the suite's 16 MiB messages, some of
 /// them in fragments of 64 bytes.
 const HUB: &str = r#"

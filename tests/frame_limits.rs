@@ -5,16 +5,22 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use tidewire_testkit::backend::Backend;
+use tidewire_testkit::certs::Authority;
 use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
+use tidewire_testkit::rss::RssWatch;
 use tidewire_testkit::script;
+use tidewire_testkit::tidewire::{Tidewire, command, edge};
+use tidewire_testkit::tls::TlsClient;
 use tidewire_testkit::websocket::{
     Got, Opcode, WebSocket, client_frame, handshake, server_frame, switch,
 };
 
 /// What is said, of which `passes` bytes may, and what its sender is told.
+#[derive(Clone)]
 struct Case {
     said: Vec<u8>,
     passes: usize,
@@ -177,6 +183,16 @@ fn send(peer: &mut Peer, case: &Case, sent: Sent) {
     }
 }
 
+/// The Close that a case is answered with comes next, then the end.
+#[track_caller]
+fn expect_refusal(socket: &mut WebSocket, case: &Case) {
+    let Got::Close(code, why) = socket.next() else { panic!("no Close: {}", case.why) };
+    assert_eq!(code, Some(case.code), "{why} is not {}", case.why);
+    assert!(why.contains(case.why), "{why} is not {}", case.why);
+    socket.send_close(case.code, "");
+    assert_eq!(socket.next(), Got::End, "{}", case.why);
+}
+
 #[track_caller]
 fn check_clients(limits: &str, cases: &[Case]) {
     let (script, heard) = witness();
@@ -196,11 +212,7 @@ fn check_clients(limits: &str, cases: &[Case]) {
                     socket
                 }
             };
-            let Got::Close(code, why) = socket.next() else { panic!("no Close: {}", case.why) };
-            assert_eq!(code, Some(case.code), "{why} is not {}", case.why);
-            assert!(why.contains(case.why), "{why} is not {}", case.why);
-            socket.send_close(case.code, "");
-            assert_eq!(socket.next(), Got::End, "{}", case.why);
+            expect_refusal(&mut socket, case);
             let bytes = heard.recv_timeout(Duration::from_secs(5)).expect(case.why);
             assert!(bytes == case.said[..case.passes], "case {index}, {sent:?}: {}", case.why);
         }
@@ -232,6 +244,33 @@ fn a_client_s_big_messages_are_closed_with_1009_before_they_pass() {
 #[test]
 fn a_client_s_message_of_another_kind_is_closed_with_1003() {
     check_clients("{ opcodes = [\"text\"] }", &refused(client_frame));
+}
+
+#[test]
+fn limits_hold_under_tls_as_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Authority::new("ca");
+    ca.server(&["a.test"]).write(directory.path(), "a");
+    let (script, heard) = witness();
+    let server = Backend::start(script);
+    let tls = "bind = \"127.0.0.1:0\"\ntls.certificate = [{ cert = \"a.pem\", key = \"a.key\" }]\n";
+    let config = edge(&[server.address()], &format!("[limits]\nclient = {SIZES}"));
+    let config = config.replacen("bind = \"127.0.0.1:0\"\n", tls, 1);
+    let mut edge = Tidewire::run_in(command(), directory, &config);
+    let client = TlsClient::new(ca.pem());
+    // A byte in a record of its own, and frames that records cut.
+    let cases = [too_big(client_frame), wrong_in_any_framing(client_frame)].concat();
+    for case in &cases {
+        for sent in [Sent::Whole, Sent::ByteByByte, Sent::CutInTheBadHeader] {
+            let peer = Peer::connect_tls(edge.address(), &client, "a.test");
+            let mut socket = WebSocket::upgrade(peer, &handshake("/ws"));
+            send(&mut socket.peer, case, sent);
+            expect_refusal(&mut socket, case);
+            let bytes = heard.recv_timeout(Duration::from_secs(5)).expect(case.why);
+            assert!(bytes == case.said[..case.passes], "{sent:?}: {}", case.why);
+        }
+    }
+    edge.log_line(&["websocket", "by=\"client\"", "reason=\"too_big\"", "code=1009"]);
 }
 
 #[track_caller]
@@ -370,8 +409,8 @@ fn the_strict_profile_takes_a_mebibyte_of_clients_and_refuses_compression() {
     let (script, heard) = witness();
     let rig = Rig::with(script, "[limits]\nprofile = \"strict\"");
     let mut peer = rig.connect();
-    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\nUpgrade:";
-    peer.send(handshake("/ws").replace("Upgrade:", offer).replacen(offer, "Upgrade:", 1));
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\nUpgrade: websocket";
+    peer.send(handshake("/ws").replace("Upgrade: websocket", offer));
     peer.response_head();
     let mut socket = WebSocket::opened(peer);
     let most = client_frame(Opcode::Binary, &vec![1; 1 << 20]);
@@ -436,6 +475,30 @@ fn who_floods_and_does_not_answer_its_close_is_cut_off() {
     socket.peer.expect_gone();
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     let _ = flooding.join();
+}
+
+/// Whoever sent a message that was too big may have the rest of it under way, and is to get to its
+/// Close: so some is read and dropped. It is not kept, and there is an end to it.
+#[test]
+fn of_a_flood_behind_a_close_16_mib_are_read_and_nothing_is_kept() {
+    let (script, _heard) = witness();
+    let more = "[timeout]\nclient-fin = \"4s\"\n[limits]\nclient = { max_message = \"1KiB\" }";
+    let mut rig = Rig::with(script, more);
+    let mut socket = rig.open();
+    let client = format!("client={} ", socket.peer.local_address());
+    let rss = RssWatch::start(&rig.edge.child);
+    socket.peer.send(client_frame(Opcode::Binary, &[1; 2000]));
+    assert!(matches!(socket.next(), Got::Close(Some(1009), _)));
+    let frame = client_frame(Opcode::Binary, &[1; 60_000]);
+    while socket.peer.try_send(&frame).is_ok() {}
+    let line = rig.edge.log_line(&["websocket", &client, "reason=\"too_big\""]);
+    let (_, field) = line.split_once(" bytes_in=").expect("the line has it");
+    let read: u64 = field.split(' ').next().unwrap().parse().expect("a number");
+    // The last read of those may be of 64 KiB; the handshake and the first frame are not dropped.
+    let (least, most) = (16 << 20, (16 << 20) + (64 << 10) + 4000);
+    assert!((least..=most).contains(&read), "{read} bytes are read");
+    let growth = rss.growth();
+    assert!(growth <= 2 << 20, "{growth} bytes more");
 }
 
 // How fast, how long, and who takes nothing.

@@ -15,7 +15,9 @@ fn the_metrics_page_has_every_metric_with_its_type_and_labels() {
     let mut exposed = exposed_by(&scrape());
     exposed.extend(exposed_by(&scrape_auth()).into_iter().filter(|(name, _)| {
         // The others are those of `up`, some of them without a value yet.
-        name.starts_with("auth_") || name.starts_with("edge_auth_")
+        name.starts_with("auth_")
+            || name.starts_with("edge_auth_")
+            || name.starts_with("edge_rule_")
     }));
     assert_eq!(exposed, documented, "left is exposed, right is docs/metrics.md");
 }
@@ -45,14 +47,16 @@ fn scrape() -> String {
     })
 }
 
-/// The metrics of an edge that has fetched a key set, from another that answers with it.
+/// The metrics of an edge that has a rule, and has fetched a key set from another that answers with
+/// it.
 fn scrape_auth() -> String {
     let listen = "[[listen]]\nname = 'public'\nbind = '127.0.0.1:0'\n\n[[route]]\n";
     let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     let issuer = Tidewire::run(&format!("{listen}respond = {{ status = 200, body = '{keys}' }}\n"));
     let auth =
         format!("[[auth]]\nname = 'users'\njwt = {{ jwks = 'http://{}/' }}\n", issuer.address());
-    let edge = Tidewire::run(&format!("{listen}respond = {{ status = 204 }}\n{auth}"));
+    let rule = "[[rule]]\nthen.response_header.set.X-A = '1'\n";
+    let edge = Tidewire::run(&format!("{listen}respond = {{ status = 204 }}\n{auth}{rule}"));
     tidewire_testkit::deadline::until("the key set is fetched", || {
         let text = edge.metrics();
         text.contains("auth_jwks_age_seconds{").then_some(text)

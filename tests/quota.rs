@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
+use tidewire_testkit::attack::raise_open_files;
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::certs::Authority;
 use tidewire_testkit::deadline::until;
@@ -12,7 +13,7 @@ use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script::{declines_with_426, echoes, never_answers};
 use tidewire_testkit::tidewire::{Tidewire, command, edge, hub};
-use tidewire_testkit::websocket::{WebSocket, handshake};
+use tidewire_testkit::websocket::{Got, WebSocket, handshake};
 
 /// The answer to a handshake that is not to become a WebSocket.
 #[track_caller]
@@ -209,10 +210,118 @@ fn connections_that_say_nothing_are_handshakes_of_their_listener() {
     nothing_is_held(&edge);
 }
 
+/// A route that answers behind a listener with these limits.
+#[track_caller]
+fn listening(workers: &str, limits: &str, more: &str) -> Tidewire {
+    let listen = "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n";
+    let route = "[[route]]\nrespond = { status = 200, body = \"in\" }\n";
+    Tidewire::run(&format!("{workers}\n{listen}limits = {{ {limits} }}\n{route}{more}"))
+}
+
+#[test]
+fn a_listener_lets_those_above_its_rate_wait_for_their_turn() {
+    let edge = listening("", "total = { rate = \"50/s\", burst = 2, wait = \"30s\" }", "");
+    let begun = std::time::Instant::now();
+    let mut peers: Vec<Peer> = (0..42).map(|_| Peer::connect(edge.address())).collect();
+    peers.iter_mut().for_each(|peer| peer.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+    for peer in &mut peers {
+        peer.response().expect(200);
+    }
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(800), "40 behind the burst, at 20 ms each: {took:?}");
+    // On a connection that is in nobody waits again.
+    peers[0].send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    peers[0].response().expect(200);
+}
+
+#[test]
+fn who_would_have_to_wait_too_long_at_a_listener_is_told() {
+    let limits = "per_address = { rate = \"30/m\", burst = 1, wait = \"3s\", connections = 9 }";
+    let edge = listening("", limits, "");
+    ask(edge.address(), "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").expect(200);
+    // The second has its turn in two seconds, and leaves before that; it is not given to another.
+    let second = Peer::connect(edge.address());
+    until("it waits", || (edge.metric("edge_quota_held", &[]) >= 1.0).then_some(()));
+    let answer = refused(&edge).expect(429);
+    assert_eq!(answer.headers.get("retry-after"), Some("1"));
+    drop(second);
+    nothing_is_held(&edge);
+}
+
+/// More than 256 on a worker are not told: to tell them takes a task each.
+#[test]
+fn a_flood_of_those_whom_a_listener_refuses_is_cut_without_a_word() {
+    const REFUSED: usize = 600;
+    raise_open_files();
+    let edge = listening("workers = 1", "per_address = { connections = 1 }", "");
+    let mut first = Peer::connect(edge.address());
+    until("it is in", || (edge.metric("edge_quota_held", &[]) >= 1.0).then_some(()));
+    let before = edge.child.open_files();
+    let mut flood: Vec<Peer> = (0..REFUSED).map(|_| Peer::connect(edge.address())).collect();
+    let refused = ["at=\"listener\"", "limit=\"per_address.connections\""];
+    until("all are refused", || {
+        (edge.metric("edge_refused_total", &refused) == REFUSED as f64).then_some(())
+    });
+    let lingering = edge.child.open_files().saturating_sub(before);
+    // Those who are told, and the request for the metrics.
+    assert!(lingering <= 256 + 8, "{lingering} open files");
+    let told = flood.iter_mut().filter_map(|peer| {
+        // Whoever is not told finds a reset where the refusal came first.
+        while let Ok(1..) = peer.wait() {}
+        let said = peer.take_until(b"\r\n")?;
+        assert_eq!(said, b"HTTP/1.1 429 Too Many Requests\r\n");
+        Some(())
+    });
+    let told = told.count();
+    assert!((256..REFUSED).contains(&told), "{told} are told");
+    // Who is in has not noticed.
+    first.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    first.response().expect(200);
+    until("nobody lingers", || (edge.child.open_files() <= before + 4).then_some(()));
+}
+
+#[test]
+fn who_is_cut_at_a_deadline_gives_its_place_back() {
+    let limits = "per_address = { connections = 2, handshakes = 2 }";
+    let more = "[timeout]\nhttp_request = \"300ms\"\nhttp_keep_alive = \"300ms\"\n";
+    let edge = listening("", limits, more);
+    let _silent = Peer::connect(edge.address());
+    let mut idle = Peer::connect(edge.address());
+    idle.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    idle.response().expect(200);
+    nothing_is_held(&edge);
+    // At a route: a server that never answers.
+    let more = format!(
+        "{}\n[timeout]\nserver = \"300ms\"\n",
+        self::limits("per_address = { connections = 1, handshakes = 1 }")
+    );
+    let rig = Rig::with(never_answers, &more);
+    refused(&rig.edge).expect(504);
+    refused(&rig.edge).expect(504);
+    nothing_is_held(&rig.edge);
+}
+
+#[test]
+fn whom_a_drain_ends_gives_its_place_back_while_others_go_on() {
+    let more = limits("per_address = { connections = 9 }") + "\n[drain]\ndeadline = \"20s\"\n";
+    let mut rig = Rig::with(echoes, &more);
+    let mut stays = rig.connect();
+    stays.send("GET /slow HTTP/1.1\r\nHost: a.test\r\n");
+    let mut socket = rig.open();
+    assert_eq!(rig.edge.metric("edge_quota_held", &[]), 1.0);
+    rig.edge.terminate();
+    assert!(matches!(socket.next(), Got::Close(Some(1001), _)));
+    socket.send_close(1001, "");
+    nothing_is_held(&rig.edge);
+    rig.edge.log_line(&["websocket", "reason=\"drain\""]);
+    drop(stays);
+}
+
 #[test]
 fn a_reconnect_storm_is_admitted_at_its_pace_and_nobody_is_lost() {
-    const CLIENTS: usize = 800;
-    let more = limits("total = { rate = \"400/s\", burst = 20, wait = \"30s\" }");
+    const CLIENTS: usize = 2000;
+    raise_open_files();
+    let more = limits("total = { rate = \"800/s\", burst = 20, wait = \"30s\" }");
     let edge = Tidewire::run(&format!("workers = 2\n{}{more}", hub("a", "")));
     let begun = std::time::Instant::now();
     let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| Peer::connect(edge.address())).collect();
@@ -220,10 +329,11 @@ fn a_reconnect_storm_is_admitted_at_its_pace_and_nobody_is_lost() {
     for peer in &mut peers {
         assert_eq!(peer.response_head().status, 101);
     }
-    // Those behind the burst at 2.5 ms each.
-    let least = Duration::from_micros((CLIENTS as u64 - 20) * 2500);
+    // Those behind the burst at 1.25 ms each.
+    let least = Duration::from_micros((CLIENTS as u64 - 20) * 1250);
     assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
     drop(peers);
+    nothing_is_held(&edge);
 }
 
 #[test]

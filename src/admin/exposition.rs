@@ -15,7 +15,7 @@ use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{limits, revocations, servers, tls};
+use super::{addresses, balance, limits, revocations, rules, servers, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -38,7 +38,9 @@ impl Collector for Exposition {
         self.routes(&mut out)?;
         self.ends(&mut out)?;
         self.vouching(&mut out)?;
+        rules::encode(&self.nodes, &mut out)?;
         limits::encode(&self.nodes, &mut out)?;
+        addresses::encode(&self.nodes, &mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
         servers::encode(&self.nodes, &mut out)?;
@@ -191,6 +193,7 @@ impl Exposition {
             "Requests and tunnels given to the server",
             self.per_server(|it| load(&it.counts.leases)),
         )?;
+        balance::encode(self, out)?;
         out.counter(
             "edge_server_connect_errors",
             "Connections to the server that could not be established",
@@ -211,16 +214,10 @@ impl Exposition {
             "Times the server went from up to down",
             self.per_server(|it| load(&it.counts.check_downs)),
         )?;
-        let queued = self.nodes.iter().flat_map(|node| {
-            node.edge.backends.iter().map(|backend| {
-                let labels = vec![("node", node.name.clone()), ("backend", backend.name.clone())];
-                (labels, u64::from(backend.queued()))
-            })
-        });
-        out.gauge("edge_backend_queue", "Clients that wait for a server with room", queued)
+        Ok(())
     }
 
-    fn per_server<'a>(
+    pub(super) fn per_server<'a>(
         &'a self,
         read: impl Fn(&Server) -> u64 + Copy + 'a,
     ) -> impl Iterator<Item = (Labels, u64)> + 'a {

@@ -2,12 +2,15 @@
 //! `/revocations`, `/servers`. To add one: a file here and a line in [`start`]; what changes something, or tells
 //! of users, asks the [`guard`] first.
 
+mod addresses;
+mod balance;
 mod exposition;
 mod guard;
 mod hub;
 mod limits;
 mod probes;
 pub mod revocations;
+mod rules;
 pub mod servers;
 mod tls;
 

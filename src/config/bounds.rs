@@ -17,8 +17,11 @@ const BOUNDS: &[(&str, u32, u32)] = &[
     ("listen.limits.total.burst", 1, 10_000_000),
     ("limits.max_known", 1, 10_000_000),
     ("limits.total.burst", 1, 10_000_000),
+    ("rule.then.deny", 400, 599),
     ("route.respond.status", 200, 599),
+    ("backend.hash_balance_factor", 101, 1000),
     ("backend.retries", 0, 100),
+    ("backend.stick.session.max_sessions", 100, 10_000_000),
     // HAProxy's.
     ("backend.server.weight", 0, 256),
     ("backend.check.port", 1, 65535),

@@ -166,7 +166,8 @@ fn tables_with(key: &str, schema: &Schema) -> Vec<Vec<Step>> {
         if shape.keys().any(|known| known == key) {
             found.push(path.to_vec());
         }
-        for (name, shape) in shape.properties() {
+        let inner = shape.properties().filter(|(_, inner)| !inner.is_again(shape));
+        for (name, shape) in inner {
             let mut path = [path, &[Step::Key(name.to_owned())]].concat();
             match shape.kind() {
                 Kind::Table => visit(shape, &path, key, found),

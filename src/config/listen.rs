@@ -13,6 +13,7 @@ use tidewire_edge::limits::quota::ArrivalLimitsConfig;
 use tidewire_edge::network::Network;
 
 use super::one_or_many::OneOrMany;
+use super::proxies::{ProxyProtocolConfig, TrustedProxiesConfig};
 use super::tls::TlsConfig;
 
 /// Addresses on which clients are accepted alike.
@@ -29,6 +30,10 @@ pub struct ListenConfig {
     pub https_redirect: Option<u16>,
     /// Speak TLS here; without it, what is said can be read on the way.
     pub tls: Option<TlsConfig>,
+    /// Balancers that say in front of each connection whose it is, by the PROXY protocol.
+    pub proxy_protocol: Option<ProxyProtocolConfig>,
+    /// Proxies that say in each request where its client is.
+    pub trusted_proxies: Option<TrustedProxiesConfig>,
     /// How large the head of a request may be.
     #[serde(default)]
     pub http: HttpConfig,

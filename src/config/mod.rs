@@ -22,10 +22,12 @@ pub mod log;
 pub mod one_or_many;
 pub mod place;
 pub mod process;
+pub mod proxies;
 pub mod reading;
 pub mod reference;
 pub mod revocation;
 pub mod route;
+pub mod rule;
 pub mod sample;
 pub mod schema;
 pub mod secrets;
@@ -50,6 +52,7 @@ use self::log::LogConfig;
 use self::process::ProcessConfig;
 use self::revocation::RevocationConfig;
 use self::route::RouteConfig;
+use self::rule::RuleConfig;
 use crate::acme::config::AcmeConfig;
 
 /// The configuration of a node, as it is written.
@@ -60,6 +63,8 @@ pub struct Config {
     pub workers: Option<u32>,
     /// Where clients connect.
     pub listen: Vec<ListenConfig>,
+    /// What is done about requests before a route is chosen for them.
+    pub rule: Vec<RuleConfig>,
     /// Which requests go where: the first route that matches takes the request, and 404 answers
     /// what none takes.
     pub route: Vec<RouteConfig>,

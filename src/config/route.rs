@@ -14,6 +14,7 @@ use tidewire_edge::network::Network;
 use tidewire_edge::origin::OriginConfig;
 use tidewire_edge::path::PathPattern;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
+use tidewire_edge::rules::text_pattern::TextPattern;
 use tidewire_edge::static_files::StaticConfig;
 use tidewire_hub::route::TopicRoute;
 
@@ -34,11 +35,29 @@ pub struct RouteConfig {
     /// rest.
     #[serde(default = "any_path")]
     pub path: PathPattern,
-    /// Headers that a request must have, each with its exact value, or with `*` for any value.
+    /// The methods that it takes; all of them when it is not set.
+    pub method: Option<OneOrMany<String>>,
+    /// Headers that a request must have, each with one of these values. Of a repeated header each
+    /// value counts.
     #[serde(default)]
-    pub header: BTreeMap<String, String>,
+    pub header: BTreeMap<String, OneOrMany<TextPattern>>,
+    /// Parameters that a request must have in its query, each with one of these values,
+    /// percent-decoded.
+    #[serde(default)]
+    pub query: BTreeMap<String, OneOrMany<TextPattern>>,
+    /// Cookies that a request must have, each with one of these values.
+    #[serde(default)]
+    pub cookie: BTreeMap<String, OneOrMany<TextPattern>>,
+    /// The addresses and networks whose requests it takes; those of others may be for a later
+    /// route. To refuse them, see `allow`.
+    pub address: Option<OneOrMany<Network>>,
+    /// Set to `true`, it takes only what comes by TLS; `false`, only what does not.
+    pub tls: Option<bool>,
     /// Set to `true`, it takes only WebSocket handshakes; `false`, only other requests.
     pub websocket: Option<bool>,
+    /// It takes only WebSocket handshakes that offer one of these subprotocols, perhaps beside
+    /// others.
+    pub subprotocol: Option<OneOrMany<TextPattern>>,
     /// The addresses and networks that it is for; 403 answers all others. Everybody when neither
     /// this nor `allow_file` is set.
     pub allow: Option<OneOrMany<Network>>,

@@ -7,12 +7,17 @@ use super::tree::{Node, Span, State, Step};
 /// The sample for the key at the end of `path`, as it is written.
 pub fn text(path: &[Step]) -> Option<&'static str> {
     let keys: Vec<&str> = path.iter().filter_map(Step::key).collect();
-    let name = keys.join(".");
-    let found = SAME.iter().find_map(|(table, same)| Some((name.strip_prefix(table)?, same)));
-    let name = match found {
-        Some((keys, same)) if !keys.is_empty() => format!("{same}{keys}"),
-        _ => name,
+    let mut name = keys.join(".");
+    let of_another = |name: &str| {
+        SAME.iter().find_map(|(table, same)| {
+            let keys = name.strip_prefix(table).filter(|keys| !keys.is_empty())?;
+            Some(format!("{same}{keys}"))
+        })
     };
+    // A condition in a condition in a condition has the keys of the first.
+    while let Some(same) = of_another(&name) {
+        name = same;
+    }
     SAMPLES.iter().find(|(path, _)| *path == name).map(|(_, text)| *text)
 }
 
@@ -32,7 +37,14 @@ pub fn same_as(name: &str) -> Option<&'static str> {
 }
 
 /// Tables whose keys are those of another one.
-const SAME: &[(&str, &str)] = &[("route.limits", "limits")];
+const SAME: &[(&str, &str)] = &[
+    ("route.limits", "limits"),
+    ("rule.when.any", "rule.when"),
+    ("rule.when.all", "rule.when"),
+    ("rule.when.not", "rule.when"),
+    ("rule.then.redirect", "route.redirect"),
+    ("rule.then.response_header", "rule.then.request_header"),
+];
 
 /// By the keys on the way, joined.
 const SAMPLES: &[(&str, &str)] = &[
@@ -41,6 +53,10 @@ const SAMPLES: &[(&str, &str)] = &[
     ("listen.bind", r#""0.0.0.0:8080""#),
     ("listen.https_redirect", "443"),
     ("listen.tls", r#"{ certificate = [{ cert = "chain.pem", key = "key.pem" }] }"#),
+    ("listen.proxy_protocol", r#"{ from = "10.0.0.0/8" }"#),
+    ("listen.proxy_protocol.from", r#"["10.0.0.0/8", "unix"]"#),
+    ("listen.trusted_proxies", r#"{ from = "10.0.0.0/8" }"#),
+    ("listen.trusted_proxies.from", r#"["10.0.0.0/8", "unix"]"#),
     ("listen.allow", r#"["10.0.0.0/8", "2001:db8::/32"]"#),
     ("listen.deny", r#""192.0.2.7""#),
     ("listen.allow_file", r#""allowed.txt""#),
@@ -67,7 +83,27 @@ const SAMPLES: &[(&str, &str)] = &[
     ("route.name", r#""chat""#),
     ("route.listen", r#""public""#),
     ("route.host", r#"["example.com", "*.example.com"]"#),
-    ("route.header", r#"{ "X-Group" = "beta" }"#),
+    ("rule.name", r#""no-admin""#),
+    ("rule.when", r#"{ path = "/admin/*", not = { address = "10.0.0.0/8" } }"#),
+    ("rule.when.listen", r#""public""#),
+    ("rule.when.host", r#"["example.com", "*.example.com"]"#),
+    ("rule.when.path", r#"["/ws", "/ws/*"]"#),
+    ("rule.when.method", r#"["POST", "PUT"]"#),
+    ("rule.when.address", r#"["10.0.0.0/8", "2001:db8::/32"]"#),
+    ("rule.when.tls", "false"),
+    ("rule.when.websocket", "true"),
+    ("rule.when.subprotocol", r#"["mqtt", "graphql-*"]"#),
+    ("rule.when.not", r#"{ address = "10.0.0.0/8" }"#),
+    ("rule.then", "{ deny = 403 }"),
+    ("rule.then.deny", "403"),
+    ("rule.then.body", r#""Not from here.""#),
+    ("rule.then.redirect", r#"{ to = "https://{host}/new/{*}", status = 302 }"#),
+    ("rule.then.route", r#""canary""#),
+    ("rule.then.rewrite", r#""/v2/{*}""#),
+    ("route.method", r#"["GET", "HEAD"]"#),
+    ("route.address", r#"["10.0.0.0/8", "2001:db8::/32"]"#),
+    ("route.tls", "true"),
+    ("route.subprotocol", r#"["mqtt", "graphql-*"]"#),
     ("route.websocket", "true"),
     ("route.allow", r#"["10.0.0.0/8", "2001:db8::/32"]"#),
     ("route.deny", r#""192.0.2.7""#),
@@ -133,6 +169,17 @@ const SAMPLES: &[(&str, &str)] = &[
     ("route.respond", r#"{ status = 404, body = "Nothing is here." }"#),
     ("route.respond.status", "404"),
     ("backend.name", r#""nodes""#),
+    ("backend.hash_balance_factor", "150"),
+    ("backend.slowstart", r#""30s""#),
+    ("backend.stick.insert", r#"{ cookie = "tidewire" }"#),
+    ("backend.stick.insert.domain", r#""example.com""#),
+    ("backend.stick.insert.max_age", r#""8h""#),
+    ("backend.stick.prefix", r#"{ cookie = "JSESSIONID" }"#),
+    ("backend.stick.prefix.cookie", r#""JSESSIONID""#),
+    ("backend.stick.session", r#"{ query = "sid" }"#),
+    ("backend.stick.session.query", r#""sid""#),
+    ("backend.stick.session.field", r#""connectionToken""#),
+    ("backend.stick.secret", r#""${STICK_SECRET}""#),
     ("backend.server", r#"[{ name = "server1", address = "10.0.0.2:3000" }]"#),
     ("backend.server.name", r#""server1""#),
     ("backend.server.address", r#""127.0.0.1:3000""#),
@@ -194,7 +241,8 @@ mod tests {
 
     /// Every key that has no default, by the way to it.
     fn without_default(shape: Shape<'_>, path: &[Step], found: &mut Vec<Vec<Step>>) {
-        for (key, shape) in shape.properties() {
+        let inner = shape.properties().filter(|(_, inner)| !inner.is_again(shape));
+        for (key, shape) in inner {
             let mut path = [path, &[Step::Key(key.to_owned())]].concat();
             let is_listed_above = shape.kind() == Kind::Table && path.len() == 1;
             if shape.default().is_none() && !is_listed_above {

@@ -3,16 +3,17 @@
 
 use super::tree::Node;
 
-/// The keys of an `[[auth]]` whose values are secrets.
-const SECRETS: [(&str, &str); 2] = [("jwt", "secret"), ("api_key", "key")];
+/// The keys whose values are secrets: of which list of tables, in which of their tables.
+const SECRETS: [(&str, &str, &str); 3] =
+    [("auth", "jwt", "secret"), ("auth", "api_key", "key"), ("backend", "stick", "secret")];
 
 /// The text with stars in the place of its secrets, and everything else where it was. What is read
 /// from the environment is not in the text.
 pub fn masked(text: &str, tree: &Node) -> String {
     let mut spans = Vec::new();
-    for (table, key) in SECRETS {
-        let auths = tree.entry("auth").map_or(&[][..], |entry| entry.node.elements());
-        let tables = auths.iter().filter_map(|auth| auth.entry(table));
+    for (list, table, key) in SECRETS {
+        let listed = tree.entry(list).map_or(&[][..], |entry| entry.node.elements());
+        let tables = listed.iter().filter_map(|one| one.entry(table));
         let secrets = tables.filter_map(|table| table.node.entry(key));
         spans.extend(
             secrets.filter(|secret| is_written(&secret.node)).map(|it| it.node.span.clone()),

@@ -25,8 +25,9 @@ const INTRODUCTION: &str = "\
 /// The keys that the file sets, although they need not be: without them it would do nothing.
 const SET: [&str; 3] = ["route.path", "route.backend", "backend.server.check"];
 
-/// The lists of tables that the file only shows: they need a secret or a file of one's own.
-const SHOWN: [&str; 1] = ["auth"];
+/// The lists of tables that the file only shows: they need a secret or a file of one's own, or keep
+/// somebody out.
+const SHOWN: [&str; 2] = ["auth", "rule"];
 
 /// Whether a table is in force or only shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -85,7 +85,7 @@ impl<'c> Checks<'c> {
     pub(super) fn carried(&mut self, route: &RoutePlan, place: Place<'c>, config: &Config) {
         let Some(access) = &route.access else { return };
         let listeners = config.listen.iter().enumerate().filter(|(index, _)| {
-            route.matcher.listeners.as_ref().is_none_or(|some| some.contains(index))
+            route.matcher.condition.listeners.as_ref().is_none_or(|some| some.contains(index))
         });
         let listeners: Vec<&ListenConfig> = listeners.map(|(_, listener)| listener).collect();
         for (at, auth) in access.auths.iter().filter_map(|&it| config.auth.get(it)).enumerate() {

@@ -29,6 +29,8 @@ impl<'c> Checks<'c> {
             self.report(finding.at(servers.span(), expected));
         }
         self.servers(backend, servers);
+        self.balance(backend, place);
+        self.moving(backend, place);
         let timeouts = [
             ("connect", backend.timeout.connect),
             ("server", backend.timeout.server),

@@ -47,8 +47,13 @@ impl Checks<'_> {
     /// Reports routes that only have listeners that send every request away.
     pub(super) fn routes_behind_redirects(&mut self, config: &Config, routes: &[RoutePlan]) {
         for (index, route) in routes.iter().enumerate() {
-            let Some(listeners) = &route.matcher.listeners else { continue };
-            let is_away = |&index: &usize| config.listen[index].https_redirect.is_some();
+            let Some(listeners) = &route.matcher.condition.listeners else { continue };
+            let is_away = |&index: &usize| {
+                // What a trusted proxy has got by https is served.
+                let listener = &config.listen[index];
+                let trusted = listener.trusted_proxies.as_ref();
+                listener.https_redirect.is_some() && !trusted.is_some_and(|it| it.scheme)
+            };
             let place = self.place.key("route").index(index).key("listen");
             if !listeners.is_empty() && listeners.iter().all(is_away) && place.is_given() {
                 let listener = self.place.key("listen").index(listeners[0]);

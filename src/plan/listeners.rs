@@ -41,6 +41,7 @@ impl<'c> Checks<'c> {
             https: self.https(it, tables.index(index)),
             head_limits: self.heads(&it.http, tables.index(index).key("http")),
             tls: self.tls(it, tables.index(index)),
+            arrivals: self.arrivals(it, tables.index(index)),
             addresses: self.addresses(&it.into(), tables.index(index)),
             quotas: self.listener_quotas(it, tables.index(index), config),
         };

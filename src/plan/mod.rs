@@ -8,22 +8,30 @@ pub mod acme;
 mod addresses;
 pub mod auth;
 mod backends;
+mod balance;
 pub mod belongings;
+mod conditions;
+mod covering;
 mod cross_site;
 mod frame_limits;
+mod header_edits;
 mod heads;
 mod health;
 mod https;
 mod hub;
 mod limits;
 mod listeners;
+mod moving;
 mod names;
 pub mod process;
+mod proxies;
 mod reach;
 mod revocation;
 mod routes;
+mod rules;
 mod summary;
 mod targets;
+mod templates;
 mod timeouts;
 mod tls;
 
@@ -38,6 +46,7 @@ use std::time::Duration;
 
 use tidewire_auth::secret::Secret;
 use tidewire_edge::address_rules::AddressRules;
+use tidewire_edge::arrival::Arrivals;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
@@ -46,6 +55,7 @@ use tidewire_edge::limits::Limits;
 use tidewire_edge::limits::quota::Quotas;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
+use tidewire_edge::rules::Rule;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_edge::tls::Tls;
@@ -75,6 +85,8 @@ pub struct Plan {
     pub workers: NonZeroUsize,
     /// At least one.
     pub listeners: Vec<ListenerPlan>,
+    /// In the order in which they are asked.
+    pub rules: Vec<Rule>,
     /// In the order in which they are tried.
     pub routes: Vec<RoutePlan>,
     pub backends: Vec<BackendPlan>,
@@ -119,6 +131,7 @@ pub struct ListenerPlan {
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
+    pub arrivals: Arrivals,
     pub addresses: AddressRules,
     pub quotas: Quotas,
 }
@@ -256,6 +269,7 @@ impl Checks<'_> {
         self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
+        let rules = self.rules(&config, &routes);
         self.unasked(&config);
         self.hub(&config);
         let (revocation, admin) = (self.revocation(&config), self.admin(&config));
@@ -265,6 +279,7 @@ impl Checks<'_> {
         Plan {
             workers: workers.unwrap_or_else(one_per_core),
             listeners,
+            rules,
             routes,
             backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
             auths,

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use http::header::{HeaderName, HeaderValue};
-use tidewire_edge::route::{HeaderMatcher, Matcher};
+use tidewire_edge::route::Matcher;
 
 use super::{Checks, RoutePlan};
 use crate::config::Config;
@@ -11,6 +10,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::listen::ListenConfig;
 use crate::config::place::Place;
 use crate::config::route::RouteConfig;
+use crate::config::rule::RuleConfig;
 
 impl<'c> Checks<'c> {
     /// The routes that are right; each that is not is reported.
@@ -43,7 +43,8 @@ impl<'c> Checks<'c> {
         }
         let has_all = routes.len() == config.route.len() && tables.is_whole();
         if has_all {
-            self.reach(&routes);
+            let named = config.rule.iter().filter_map(|rule| named_route(rule, &config.route));
+            self.reach(&routes, &named.collect::<Vec<_>>());
             for (index, route) in routes.iter().enumerate() {
                 self.carried(route, tables.index(index), config);
             }
@@ -54,56 +55,15 @@ impl<'c> Checks<'c> {
     }
 
     fn matcher(&mut self, route: &RouteConfig, place: Place<'c>, config: &Config) -> Matcher {
-        let listeners = route.listen.as_ref().map(|names| {
-            self.not_empty("listen", names.0.is_empty(), place);
-            let place = |index| place.key("listen").index(index);
-            let names = names.0.iter().enumerate();
-            let known = || config.listen.iter().map(|listener| listener.name.as_str());
-            names.filter_map(|(i, name)| self.find("listen", name, known(), place(i))).collect()
-        });
-        let hosts = route.host.as_ref().map_or_else(Vec::new, |hosts| {
-            self.not_empty("host", hosts.0.is_empty(), place);
-            hosts.0.clone()
-        });
-        let headers = route.header.iter();
-        let headers = headers
-            .filter_map(|(name, value)| self.header(name, value, place.key("header").key(name)));
-        let headers = headers.collect();
-        Matcher { listeners, hosts, path: route.path.clone(), headers, websocket: route.websocket }
-    }
-
-    fn not_empty(&mut self, key: &str, is_empty: bool, route: Place<'_>) {
-        let place = route.key(key);
-        if is_empty && place.is_whole() && place.is_given() {
-            let finding = Diagnostic::error(format!("`{key}` is empty: the route takes nothing"));
-            self.report(finding.at(place.span(), "leave it out to take all"));
-        }
-    }
-
-    fn header(&mut self, name: &str, value: &str, place: Place<'_>) -> Option<HeaderMatcher> {
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            let finding = Diagnostic::error(format!("`{name}` is not the name of a header"));
-            self.report(finding.at(place.key_span(), "expected such as \"X-Group\""));
-            return None;
-        };
-        if value == "*" {
-            return Some(HeaderMatcher { name, value: None });
-        }
-        match HeaderValue::from_str(value) {
-            Ok(value) => Some(HeaderMatcher { name, value: Some(value) }),
-            Err(_) => {
-                let finding = Diagnostic::error("no header has such a value");
-                self.report(finding.at(place.span(), "expected text without control characters"));
-                None
-            }
-        }
+        let condition = self.condition(&route.into(), place, config);
+        Matcher { path: route.path.clone(), condition }
     }
 
     fn listeners_lead_somewhere(&mut self, config: &Config, routes: &[RoutePlan]) {
         let serves = |it: &&(usize, &ListenConfig)| it.1.https_redirect.is_none();
         for (index, _) in config.listen.iter().enumerate().filter(|it| serves(&it)) {
             let takes = |route: &RoutePlan| {
-                route.matcher.listeners.as_ref().is_none_or(|some| some.contains(&index))
+                route.matcher.condition.listeners.as_ref().is_none_or(|some| some.contains(&index))
             };
             let name = self.place.key("listen").index(index).key("name");
             if name.is_given() && !routes.iter().any(takes) {
@@ -113,6 +73,12 @@ impl<'c> Checks<'c> {
             }
         }
     }
+}
+
+/// The route that a rule leads to, if there is such.
+pub(super) fn named_route(rule: &RuleConfig, routes: &[RouteConfig]) -> Option<usize> {
+    let name = rule.then.route.as_ref()?;
+    routes.iter().position(|route| route.name.as_ref() == Some(name))
 }
 
 /// A name for each route: its own, or one made of its host and path. Each is there once.

@@ -199,7 +199,7 @@ impl<'c> Checks<'c> {
     }
 }
 
-const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
+pub(super) const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 pub(super) fn shown_dir(dir: &Path) -> String {
     match dir.to_str() {

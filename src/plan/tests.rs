@@ -84,9 +84,9 @@ fn a_plan_resolves_names_and_defaults() {
     let names: Vec<&str> = plan.routes.iter().map(|route| route.name.as_str()).collect();
     assert_eq!(names, ["example.com/*", "/x", "/x#2"]);
     assert!(matches!(plan.routes[0].target, TargetPlan::Backend(1)));
-    assert_eq!(plan.routes[0].matcher.listeners, Some(vec![1]));
-    assert_eq!(plan.routes[2].matcher.listeners, Some(vec![1, 0]));
-    assert_eq!(plan.routes[1].matcher.listeners, None);
+    assert_eq!(plan.routes[0].matcher.condition.listeners, Some(vec![1]));
+    assert_eq!(plan.routes[2].matcher.condition.listeners, Some(vec![1, 0]));
+    assert_eq!(plan.routes[1].matcher.condition.listeners, None);
     assert_eq!(plan.timeouts.connect, Period::from_secs(1));
     assert_eq!(plan.drain_deadline, Period::from_secs(30));
     assert!(plan.hub.is_none() && plan.admin.is_none());

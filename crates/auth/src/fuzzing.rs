@@ -216,46 +216,22 @@ pub fn identity_header(input: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::Path;
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
-    fn seeds(name: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
-        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
-        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        paths.iter().map(|path| fs::read(path).unwrap()).collect()
+    #[test]
+    fn every_seed_keeps_the_promises() {
+        replay::run_seeds(&TARGETS, |body, input| body(input));
     }
 
     #[test]
-    fn seeds_and_mutations_of_them_break_no_promise() {
-        for (name, body) in TARGETS {
-            let seeds = seeds(name);
-            assert!(!seeds.is_empty(), "{name} has no seeds");
-            for round in 0..5_000 {
-                let mut random = fastrand::Rng::with_seed(round as u64);
-                let mut input = seeds[round % seeds.len()].clone();
-                // Each seed comes once as it is.
-                let count = if round < seeds.len() { 0 } else { random.usize(0..6) };
-                (0..count).for_each(|_| mutate(&mut input, &mut random));
-                let outcome = std::panic::catch_unwind(|| body(&input));
-                assert!(outcome.is_ok(), "{name}, round {round}: {:?}", input.escape_ascii());
-            }
-        }
-    }
-
-    fn mutate(input: &mut Vec<u8>, random: &mut fastrand::Rng) {
-        let at = random.usize(0..=input.len());
-        match random.u8(0..4) {
-            0 => input.insert(at, random.u8(..)),
-            1 => input.insert(at, TELLING[random.usize(0..TELLING.len())]),
-            2 if at < input.len() => drop(input.remove(at)),
-            _ if at < input.len() => input[at] = random.u8(..),
-            _ => {}
-        }
+    fn mutated_seeds_keep_the_promises() {
+        let piece = |random: &mut replay::Random| vec![*random.one_of(&TELLING)];
+        replay::run_mutations(&TARGETS, |_| 5_000, piece, |body, input| body(input));
     }
 
     /// Bytes that stand for something in one of the inputs.

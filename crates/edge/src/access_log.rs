@@ -3,7 +3,6 @@
 //! The lines are `tracing` events of the target `access`, so the process's format (text or JSON)
 //! is theirs, and a value can never begin a line of its own.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,22 +12,27 @@ use tidewire_auth::identity::Identity;
 use tidewire_runtime::tls::Secured;
 use tracing::{debug, info};
 
+use crate::client_address::ClientAddress;
 use crate::end::{End, Phase, Reason};
 use crate::endpoint::Passed;
 use crate::limits::turnstile::Pass;
 use crate::route::host_of;
 use crate::service::EdgeShard;
+use crate::trusted_proxies::Asker;
 
 /// What is known of a request, kept until its line is written.
 #[derive(Debug)]
 pub struct Record {
     begun: Instant,
-    peer: SocketAddr,
+    pub asker: Asker,
     listener: usize,
     /// Its route, `None` before one was found.
     pub route: Option<usize>,
+    /// The rule that has decided about it.
+    pub rule: Option<u16>,
     method: http::Method,
-    /// Host, a space, path without query: a query may carry a token. A path has no space.
+    /// Host, a space, path without query: a query may carry a token. A path has no space. Empty
+    /// when there will be no line.
     host_path: Box<str>,
     pub tls: Option<TlsVersion>,
     pub server: Option<String>,
@@ -44,15 +48,16 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn new(peer: SocketAddr, listener: usize, parts: &Parts) -> Self {
-        let host = host_of(&parts.uri, &parts.headers).unwrap_or("-");
+    /// `logged` is the request, if it will have a line.
+    pub fn new(asker: Asker, listener: usize, logged: Option<&Parts>) -> Self {
         Self {
             begun: Instant::now(),
-            peer,
+            asker,
             listener,
             route: None,
-            method: parts.method.clone(),
-            host_path: format!("{host} {}", parts.uri.path()).into(),
+            rule: None,
+            method: logged.map(|parts| parts.method.clone()).unwrap_or_default(),
+            host_path: logged.map(host_path).unwrap_or_default(),
             tls: None,
             server: None,
             fault: None,
@@ -60,6 +65,13 @@ impl Record {
             auth_error: None,
             pass: None,
             status: 0,
+        }
+    }
+
+    /// Takes note that the request is for another host than its connection said.
+    pub fn note_host(&mut self, parts: &Parts) {
+        if !self.host_path.is_empty() {
+            self.host_path = host_path(parts);
         }
     }
 
@@ -71,10 +83,12 @@ impl Record {
         let (host, path) = self.host_and_path();
         info!(
             target: "access",
-            client = %self.peer,
+            client = %self.asker.client,
+            via = self.asker.client.shown_via().map(tracing::field::display),
             listener = shard.edge.listener_name(self.listener),
             tls = self.tls.map(TlsVersion::as_str),
             route = shard.edge.route_name(self.route),
+            rule = shard.edge.rules.name(self.rule),
             server = self.server.as_deref(),
             method = %self.method,
             host,
@@ -89,20 +103,21 @@ impl Record {
         );
     }
 
-    /// What of it is kept while the WebSocket lives, which begins now. `entrance` counts it at its
-    /// listener.
+    /// What of it is kept while the WebSocket lives, which begins now and has the line. `entrance`
+    /// counts it at its listener.
     pub fn websocket(&mut self, route: usize, entrance: Option<Pass>) -> Box<WebSocketRecord> {
-        let pass = self.pass.take().and_then(Pass::open);
+        let passes = [self.pass.take().and_then(Pass::open), entrance];
+        let is_counted = passes.iter().any(Option::is_some);
         Box::new(WebSocketRecord {
             begun: self.begun,
             opened_ms: u32::try_from(self.begun.elapsed().as_millis()).unwrap_or(u32::MAX),
-            peer: self.peer,
+            client: self.asker.client,
             listener: self.listener as u16,
             route: route as u16,
             tls: self.tls,
-            host_path: self.host_path.clone(),
-            identity: self.identity.clone(),
-            _passes: [pass, entrance],
+            host_path: std::mem::take(&mut self.host_path),
+            identity: self.identity.take(),
+            _passes: is_counted.then(|| Box::new(passes)),
         })
     }
 
@@ -116,14 +131,14 @@ impl Record {
 pub struct WebSocketRecord {
     begun: Instant,
     opened_ms: u32,
-    peer: SocketAddr,
+    client: ClientAddress,
     listener: u16,
     route: u16,
     tls: Option<TlsVersion>,
     host_path: Box<str>,
     identity: Option<Arc<Identity>>,
-    /// What counts it at its route and at its listener, as long as it is there.
-    _passes: [Option<Pass>; 2],
+    /// What counts it at its route and at its listener, as long as it is there; few do.
+    _passes: Option<Box<[Option<Pass>; 2]>>,
 }
 
 impl WebSocketRecord {
@@ -147,7 +162,8 @@ impl WebSocketRecord {
         let (host, path) = self.host_path.rsplit_once(' ').unwrap_or(("-", &self.host_path));
         info!(
             target: "access",
-            client = %self.peer,
+            client = %self.client,
+            via = self.client.shown_via().map(tracing::field::display),
             listener = shard.edge.listener_name(self.listener.into()),
             tls = self.tls.map(TlsVersion::as_str),
             route = shard.edge.route_name(Some(self.route.into())),
@@ -171,6 +187,12 @@ impl WebSocketRecord {
     }
 }
 
+/// Host, a space, path.
+fn host_path(parts: &Parts) -> Box<str> {
+    let host = host_of(&parts.uri, &parts.headers).unwrap_or("-");
+    [host, " ", parts.uri.path()].concat().into()
+}
+
 /// Whom a line is about: enough of the name to find it, however long it is.
 fn subject(identity: Option<&Identity>) -> Option<&str> {
     let subject = identity?.subject()?;
@@ -183,7 +205,7 @@ const SUBJECT_BYTES_MAX: usize = 128;
 /// The line of a connection that ended as HTTP.
 #[derive(Debug)]
 pub struct ConnectionRecord {
-    pub peer: SocketAddr,
+    pub client: ClientAddress,
     pub listener: usize,
     pub begun: Instant,
     pub requests: u32,
@@ -224,7 +246,8 @@ impl ConnectionRecord {
             ($level:ident) => {
                 $level!(
                     target: "access",
-                    client = %self.peer,
+                    client = %self.client,
+                    via = self.client.shown_via().map(tracing::field::display),
                     listener = shard.edge.listener_name(self.listener),
                     tls = self.tls.map(TlsVersion::as_str),
                     by = end.by.as_str(),

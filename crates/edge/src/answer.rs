@@ -99,9 +99,8 @@ fn ask_for_upgrade(headers: &mut HeaderMap) {
 }
 
 /// A 101 with the headers of `headers`, on which the three of the switch are set anew.
-pub fn switching(mut headers: HeaderMap, accept: &[u8]) -> Response<Body> {
+pub fn switching(mut headers: HeaderMap, accept: HeaderValue) -> Response<Body> {
     ask_for_upgrade(&mut headers);
-    let accept = HeaderValue::from_bytes(accept).expect("base64 is a header value");
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     let mut response = Response::new(Body::own(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -41,6 +41,9 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
         // Given back first: with `maxconn` 1, it could be the last place there is.
         drop(lease);
         lease = backend.lease(caller, &tried).await?;
+        if !tried.contains(&lease.server().id) {
+            backend.counts.redispatches.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

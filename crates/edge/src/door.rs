@@ -15,6 +15,7 @@ use tidewire_runtime::connections::Signal;
 
 use crate::access_log::ConnectionRecord;
 use crate::address_rules::AddressRules;
+use crate::client_address::ClientAddress;
 use crate::end::{End, Party, Phase, Reason};
 use crate::limits::turned::Turned;
 use crate::limits::turnstile::{Entered, Pass, Turnstile};
@@ -46,6 +47,12 @@ impl Door {
     pub fn enter(&self, client: IpAddr) -> Result<Entered, Turned> {
         self.look(client)?;
         self.turnstile.enter(client)
+    }
+
+    /// Lets a connection in that brings the requests of many clients, each of whom is looked at
+    /// when it asks.
+    pub fn enter_for_many(&self) -> Result<Entered, Turned> {
+        self.turnstile.enter_for_many()
     }
 
     /// Lets a request in, once it is its turn.
@@ -85,7 +92,8 @@ impl Door {
         self.denied.load(Ordering::Relaxed)
     }
 
-    fn look(&self, client: IpAddr) -> Result<(), Turned> {
+    /// Whether `client` may come, by its address.
+    pub fn look(&self, client: IpAddr) -> Result<(), Turned> {
         if self.addresses.admits(client) {
             return Ok(());
         }
@@ -112,7 +120,7 @@ pub(crate) fn turn_away(shard: &Rc<EdgeShard>, conn: Conn, listener: usize, why:
     let Conn { mut socket, watch, peer, .. } = conn;
     let has_tls = shard.edge.tls[listener].is_some();
     let record = ConnectionRecord {
-        peer,
+        client: ClientAddress::direct(peer),
         listener,
         begun: Instant::now(),
         requests: 0,

@@ -21,6 +21,8 @@ pub enum Party {
 /// Where in its life it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// The header of the PROXY protocol was waited for or being read.
+    Proxy,
     /// The TLS handshake was being made.
     Tls,
     /// A request was waited for or being read.
@@ -72,6 +74,8 @@ reasons! {
     Slow = "slow",
     /// Its body broke off, or did not go on in time.
     BadBody = "bad_body",
+    /// It was to say whose connection it is (`proxy_protocol`), and did not; the line says why.
+    ProxyHeader = "proxy_header",
     /// Its TLS handshake came to nothing; the line says why.
     TlsHandshake = "tls_handshake",
     /// Its TLS handshake was not over in time (`client_hs`).
@@ -138,6 +142,7 @@ impl Party {
 impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Request => "request",
             Self::Response => "response",

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use tidewire_runtime::socket::Socket;
@@ -56,6 +56,7 @@ pub async fn exchange(
     request: Request<()>,
     offer: &Offer,
 ) -> Result<Exchanged, Fault> {
+    let place = backend.enter_tunnel()?;
     let (lease, socket) = dial(backend, caller).await?;
     let timeout = backend.timeouts.server.0;
     let asked = tokio::time::timeout(timeout, ask(shard, socket, request)).await;
@@ -72,25 +73,29 @@ pub async fn exchange(
         if let Err(bad) = cleanse(&mut response) {
             return fail(Fault::BadAnswer(bad));
         }
+        caller.answered(&lease, response.status(), response.headers_mut());
         return Ok(decline(response, (!is_over).then_some(connection), lease));
     }
     let switch = match check_switch(response.status(), response.headers(), offer) {
         Ok(switch) => switch,
         Err(wrong) => return fail(Fault::Switch(wrong)),
     };
-    let accept = tidewire_wire::ws::handshake::accept_key(&offer.key);
+    // Taken before: a server may nominate it in its Connection.
+    let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT).cloned();
+    let accept = accept.expect("a switch that was checked has it, and it is right");
     if let Err(bad) = cleanse(&mut response) {
         return fail(Fault::BadAnswer(bad));
     }
+    caller.answered(&lease, response.status(), response.headers_mut());
     let headers = std::mem::take(response.headers_mut());
     let parts = connection.into_parts();
     Ok(Exchanged::Switched(Switched {
-        response: answer::switching(headers, &accept),
+        response: answer::switching(headers, accept),
         server: ServerSide {
             socket: parts.io.into_socket(),
             leftover: parts.read_buf,
             extensions: switch.extensions,
-            lease,
+            lease: place.hold(lease),
         },
     }))
 }

@@ -81,6 +81,7 @@ impl Fault {
             Self::NoServer(NoServer::NoneUp) => "no_server_up",
             Self::NoServer(NoServer::QueueFull) => "queue_full",
             Self::NoServer(NoServer::QueueTimeout) => "queue_timeout",
+            Self::NoServer(NoServer::TunnelsFull) => "tunnels_full",
             Self::Connect(_) => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
             Self::ServerTimeout => "server_timeout",

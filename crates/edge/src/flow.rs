@@ -30,7 +30,8 @@ pub(crate) enum Extent {
 pub(crate) struct Flow {
     pub(crate) pump: Pump,
     pub(crate) frames: Frames,
-    counted: u64,
+    /// Of the messages, modulo 2^32: those that [`Flow::take_new_messages`] has told of.
+    counted: u32,
     /// Whether the sink has been told that this direction has ended.
     is_told: bool,
 }
@@ -40,7 +41,7 @@ pub(crate) struct Flow {
 pub(crate) struct Frames {
     pub(crate) cursor: Cursor,
     /// Looks at them, where the route has limits.
-    inspector: Option<Box<Inspector>>,
+    inspector: Option<Inspector>,
     /// Set when something is dropped.
     dropped: Option<Box<Dropped>>,
 }
@@ -69,7 +70,7 @@ impl Flow {
     ) -> Self {
         let inspector = match terms.limits.are_off() {
             true => None,
-            false => Some(Box::new(Inspector::new(role, extensions))),
+            false => Some(Inspector::new(role, extensions)),
         };
         let mut frames = Frames { cursor: Cursor::new(), inspector, dropped: None };
         let (passed, next) = frames.pass(&leftover, Extent::All, terms);
@@ -171,8 +172,8 @@ impl Flow {
     }
 
     pub(crate) fn take_new_messages(&mut self) -> u64 {
-        let messages = self.frames.cursor.messages();
-        messages - std::mem::replace(&mut self.counted, messages)
+        let messages = self.frames.cursor.messages() as u32;
+        messages.wrapping_sub(std::mem::replace(&mut self.counted, messages)).into()
     }
 }
 

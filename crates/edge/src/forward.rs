@@ -23,6 +23,7 @@ use crate::dial::dial_first;
 use crate::fault::Fault;
 use crate::http_io::{HttpIo, Meter};
 use crate::service::EdgeShard;
+use crate::stick::session::Learner;
 use crate::wait::Wait;
 
 /// A server's answer, its head rebuilt for the client.
@@ -61,7 +62,7 @@ async fn forward_once_or_again(
         return forward_anew(shard, lease, caller, request).await;
     };
     let again = repeatable(&request);
-    match (exchange(shard, lease, sender, request).await, again) {
+    match (exchange(shard, caller, lease, sender, request).await, again) {
         (Ok(forwarded), _) => Ok(forwarded),
         (Err(Failed::Unsent(request)), _) => {
             forward_anew(shard, backend.lease(caller, &[]).await?, caller, *request).await
@@ -82,7 +83,7 @@ async fn forward_anew(
 ) -> Result<Forwarded, Fault> {
     let (lease, socket) = dial_first(lease, caller).await?;
     let sender = open(shard, socket).await?;
-    exchange(shard, lease, sender, request).await.map_err(Failed::into_fault)
+    exchange(shard, caller, lease, sender, request).await.map_err(Failed::into_fault)
 }
 
 /// A copy of a request that does no harm when it is carried out twice.
@@ -125,6 +126,7 @@ impl Failed {
 
 async fn exchange(
     shard: &Rc<EdgeShard>,
+    caller: &Caller,
     lease: Lease,
     mut sender: SendRequest<ClientBody>,
     request: Request<ClientBody>,
@@ -151,8 +153,10 @@ async fn exchange(
         return fail(Fault::BadAnswer(bad));
     }
     let server = lease.server().name.clone();
+    let learner = caller.answered(&lease, response.status(), response.headers_mut());
     let response = response.map(|incoming| ServerBody {
         incoming,
+        learner,
         wait: Wait::new(timeout),
         keep: Some(Keep { shard: Rc::clone(shard), sender, lease, upload }),
     });
@@ -164,6 +168,8 @@ async fn exchange(
 pub struct ServerBody {
     incoming: Incoming,
     wait: Wait,
+    /// Looks for the session that it begins with, if it may.
+    learner: Option<Box<Learner>>,
     /// Taken when the body is whole.
     keep: Option<Keep>,
 }
@@ -179,7 +185,14 @@ struct Keep {
 impl ServerBody {
     /// A body without claims, of a connection that is not to be kept.
     pub fn of_last_exchange(incoming: Incoming, timeout: Duration) -> Self {
-        Self { incoming, wait: Wait::new(timeout), keep: None }
+        Self { incoming, wait: Wait::new(timeout), learner: None, keep: None }
+    }
+
+    fn learn(&mut self, frame: &Frame<Bytes>) {
+        let (Some(learner), Some(bytes)) = (&mut self.learner, frame.data_ref()) else { return };
+        if learner.is_done_with(bytes) {
+            self.learner = None;
+        }
     }
 
     /// The body is whole: the connection can serve the next request, unless this one is still
@@ -205,6 +218,9 @@ impl HttpBody for ServerBody {
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 this.wait.restart(0);
+                if let Some(Ok(frame)) = &frame {
+                    this.learn(frame);
+                }
                 match &frame {
                     Some(Ok(_)) if this.incoming.is_end_stream() => this.finish(),
                     None => this.finish(),

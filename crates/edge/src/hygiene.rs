@@ -77,7 +77,7 @@ pub fn check(parts: &Parts) -> Result<(), Unfit> {
 /// those of Java look for dots in front of a `;`, and for those in C a NUL is the end.
 ///
 /// `//`, `%2F` and `;x` that make no such segment stay as they are: applications have them.
-fn check_path(path: &str) -> Result<(), Unfit> {
+pub(crate) fn check_path(path: &str) -> Result<(), Unfit> {
     if !path.contains(['%', '\\']) && !path.contains("/.") {
         return Ok(());
     }

@@ -3,8 +3,12 @@
 //!
 //! Of a header that is cut by the end of a read nothing passes before its rest has come. Those
 //! bytes, fewer than [`HEADROOM`], are put in front of the next read.
+//!
+//! Nearly all routes have limits, so every tunnel has two of these: what few of them ever need is
+//! in a box that is made when it is.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use tidewire_runtime::deadline::{TICK, Tick, ticks};
 use tidewire_runtime::pump::{HEADROOM, Next};
@@ -22,7 +26,16 @@ use crate::limits::frame::{FrameLimits, OverRate};
 #[derive(Debug)]
 pub(crate) struct Inspector {
     judge: Judge,
-    meters: Meters,
+    /// Of control frames: the one rate that routes have which say nothing of limits.
+    control: Meter,
+    rare: Option<Box<Rare>>,
+}
+
+/// What an inspector has once it has something to hold against its sender, or a rate to hold it to.
+#[derive(Debug, Default)]
+struct Rare {
+    messages: Meter,
+    bytes: Meter,
     /// The beginning of a header; the first `held_bytes` are filled.
     held: [u8; HEADROOM],
     held_bytes: u8,
@@ -32,33 +45,18 @@ pub(crate) struct Inspector {
     refused: Option<Violation>,
 }
 
-/// What has come so far, against the rates.
-#[derive(Debug, Default)]
-struct Meters {
-    messages: Meter,
-    bytes: Meter,
-    control: Meter,
-}
-
 impl Inspector {
     pub(crate) fn new(role: Role, extensions: Extensions) -> Self {
-        Self {
-            judge: Judge::new(role, extensions),
-            meters: Meters::default(),
-            held: [0; HEADROOM],
-            held_bytes: 0,
-            pause: None,
-            is_pause_new: false,
-            refused: None,
-        }
+        Self { judge: Judge::new(role, extensions), control: Meter::default(), rare: None }
     }
 
     /// Puts what was held back in front of what is in `buffer` at `read`, and says where the two
     /// together are.
     pub(crate) fn rejoin(&mut self, buffer: &mut [u8], read: Range<usize>) -> Range<usize> {
-        let held = usize::from(std::mem::take(&mut self.held_bytes));
+        let Some(rare) = &mut self.rare else { return read };
+        let held = usize::from(std::mem::take(&mut rare.held_bytes));
         let start = read.start - held;
-        buffer[start..read.start].copy_from_slice(&self.held[..held]);
+        buffer[start..read.start].copy_from_slice(&rare.held[..held]);
         start..read.end
     }
 
@@ -71,26 +69,28 @@ impl Inspector {
         limits: &FrameLimits,
         now: Tick,
     ) -> (usize, Next) {
-        let meters = &mut self.meters;
+        let Self { judge, control, rare } = self;
         let admit = |header: &FrameHeader| match limits.have_pace() {
-            true => meters.admit(header, limits, nanoseconds(now)),
+            true => Meters { control, rare }.admit(header, limits, nanoseconds(now)),
             false => Ok(()),
         };
-        let (passed, rest) = self.judge.pass(cursor, bytes, &limits.rules, admit);
+        let (passed, rest) = judge.pass(cursor, bytes, &limits.rules, admit);
         match rest {
             Rest::None => {}
             Rest::Held => self.hold(&bytes[passed..]),
             Rest::AfterClose => return (passed, Next::Cut),
             Rest::Refused(violation) => {
-                self.refused = Some(violation);
+                self.rare().refused = Some(violation);
                 return (passed, Next::Cut);
             }
         }
         if limits.over_rate == OverRate::Slow && limits.have_pace() {
-            let wait = self.meters.wait(bytes.len(), limits, nanoseconds(now));
+            let Self { control, rare, .. } = self;
+            let wait = Meters { control, rare }.wait(bytes.len(), limits, nanoseconds(now));
             if let Some(wait) = wait {
-                self.pause = Some(now.saturating_add(wait));
-                self.is_pause_new = true;
+                let rare = self.rare();
+                rare.pause = Some(now.saturating_add(wait));
+                rare.is_pause_new = true;
                 return (passed, Next::Pause);
             }
         }
@@ -99,30 +99,43 @@ impl Inspector {
 
     /// What its sender did wrong.
     pub(crate) fn refused(&self) -> Option<Violation> {
-        self.refused
+        self.rare.as_ref()?.refused
     }
 
     /// Until when its sender has to wait.
     pub(crate) fn paused_until(&self) -> Option<Tick> {
-        self.pause
+        self.rare.as_ref()?.pause
     }
 
     pub(crate) fn take_new_pauses(&mut self) -> u64 {
-        u64::from(std::mem::take(&mut self.is_pause_new))
+        self.rare.as_mut().map_or(0, |rare| u64::from(std::mem::take(&mut rare.is_pause_new)))
     }
 
     pub(crate) fn resume(&mut self) {
-        self.pause = None;
+        if let Some(rare) = &mut self.rare {
+            rare.pause = None;
+        }
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     #[cold]
     fn hold(&mut self, bytes: &[u8]) {
-        self.held[..bytes.len()].copy_from_slice(bytes);
-        self.held_bytes = bytes.len() as u8;
+        let rare = self.rare();
+        rare.held[..bytes.len()].copy_from_slice(bytes);
+        rare.held_bytes = bytes.len() as u8;
     }
 }
 
-impl Meters {
+/// What has come so far, against the rates.
+struct Meters<'i> {
+    control: &'i mut Meter,
+    rare: &'i mut Option<Box<Rare>>,
+}
+
+impl Meters<'_> {
     /// Whether a frame may come now. Bytes that are read no faster than they may are paid for as
     /// they come, since a frame may be longer than anybody should have to wait at once.
     fn admit(
@@ -133,31 +146,33 @@ impl Meters {
     ) -> Result<(), Violation> {
         let over = limits.over_rate;
         if header.opcode & CONTROL_BIT != 0 {
-            return take(&mut self.control, limits.control, 1, over, now, Traffic::ControlFrames);
+            return take(self.control, limits.control, 1, over, now, Traffic::ControlFrames);
         }
-        if header.opcode != 0 {
-            take(&mut self.messages, limits.messages, 1, over, now, Traffic::Messages)?;
+        if header.opcode != 0 && limits.messages.is_some() {
+            let messages = &mut self.rare.get_or_insert_default().messages;
+            take(messages, limits.messages, 1, over, now, Traffic::Messages)?;
         }
-        match over {
-            OverRate::Slow => Ok(()),
-            OverRate::Close => {
-                take(&mut self.bytes, limits.bytes, header.length, over, now, Traffic::Bytes)
-            }
+        if over == OverRate::Close && limits.bytes.is_some() {
+            let bytes = &mut self.rare.get_or_insert_default().bytes;
+            take(bytes, limits.bytes, header.length, over, now, Traffic::Bytes)?;
         }
+        Ok(())
     }
 
     /// Pays for `read` bytes, and says for how many ticks nothing more may come.
     fn wait(&mut self, read: usize, limits: &FrameLimits, now: u64) -> Option<Tick> {
         if let Some(pace) = &limits.bytes {
-            self.bytes.charge(pace, read as u64, now);
+            self.rare.get_or_insert_default().bytes.charge(pace, read as u64, now);
         }
-        let meters = [
-            (&self.messages, &limits.messages),
-            (&self.bytes, &limits.bytes),
-            (&self.control, &limits.control),
-        ];
-        let waits = meters.iter().filter_map(|(meter, pace)| Some(meter.wait(pace.as_ref()?, now)));
-        waits.max().filter(|wait| !wait.is_zero()).map(ticks)
+        let wait = |meter: &Meter, pace: &Option<Pace>| {
+            pace.as_ref().map_or(Duration::ZERO, |pace| meter.wait(pace, now))
+        };
+        let mut longest = wait(self.control, &limits.control);
+        if let Some(rare) = self.rare {
+            longest = longest.max(wait(&rare.messages, &limits.messages));
+            longest = longest.max(wait(&rare.bytes, &limits.bytes));
+        }
+        (!longest.is_zero()).then(|| ticks(longest))
     }
 }
 
@@ -188,3 +203,13 @@ fn nanoseconds(tick: Tick) -> u64 {
 const CONTROL_BIT: u8 = 0x08;
 
 const _: () = assert!(HEAD_BYTES_MAX <= HEADROOM, "what is held back fits in front of a read");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_stays_small() {
+        assert!(size_of::<Inspector>() <= 32, "{}", size_of::<Inspector>());
+    }
+}

@@ -3,7 +3,6 @@
 use std::task::{Context, Poll};
 
 use tidewire_runtime::buffer::with_scratch;
-use tidewire_runtime::conn::Conn;
 use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::Tick;
 use tidewire_runtime::socket::Socket;
@@ -20,18 +19,18 @@ pub(crate) async fn linger(socket: &mut Socket, watch: &Watch) {
 #[derive(Debug)]
 pub(crate) struct Lingering {
     /// `None` when there is nothing to wait for.
-    conn: Option<Conn>,
+    conn: Option<(Socket, Watch)>,
 }
 
 impl Lingering {
-    pub(crate) fn new(mut conn: Conn) -> Self {
-        let waits = begin(&mut conn.socket, &conn.watch);
-        Self { conn: waits.then_some(conn) }
+    pub(crate) fn new(mut socket: Socket, watch: Watch) -> Self {
+        let waits = begin(&mut socket, &watch);
+        Self { conn: waits.then_some((socket, watch)) }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.conn {
-            Some(conn) => poll_rest(&mut conn.socket, &conn.watch, cx),
+            Some((socket, watch)) => poll_rest(socket, watch, cx),
             None => Poll::Ready(()),
         }
     }

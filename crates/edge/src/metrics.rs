@@ -4,6 +4,7 @@ use tidewire_runtime::metrics::Counter;
 
 use crate::auth::denial::DenialKind;
 use crate::end::{End, Party, Reason};
+use crate::proxy_header::Outcome;
 use crate::tls::failure::Failure;
 
 /// The edge's counters of one worker.
@@ -13,12 +14,18 @@ pub struct EdgeMetrics {
     /// By route, in the order of the configuration.
     pub routes: Vec<RouteMetrics>,
     pub tls: TlsMetrics,
+    /// Headers of the PROXY protocol by what came of them: `proxy_headers[outcome]`.
+    pub proxy_headers: [Counter; Outcome::ALL.len()],
+    /// What trusted proxies have said of clients and could not be read.
+    pub unreadable_addresses: Counter,
     /// Requests that no route took.
     pub unrouted: Counter,
     /// Ends of connections, by who and why: `ends[by][reason]`.
     ends: Vec<Counter>,
     /// By `[[auth]]`: what was found out, in the order of [`AUTH_RESULTS`].
     pub auths: Vec<[Counter; AUTH_RESULTS.len()]>,
+    /// By `[[rule]]`: requests for which it has held.
+    pub rules: Vec<Counter>,
 }
 
 /// What an `[[auth]]` can find out about a client, as metrics say it.
@@ -61,10 +68,19 @@ impl EdgeMetrics {
                 failed: Counter::default(),
                 failures: counters(Failure::ALL.len()),
             },
+            proxy_headers: Default::default(),
+            unreadable_addresses: Counter::default(),
             unrouted: Counter::default(),
             ends: counters(Party::ALL.len() * Reason::ALL.len()),
             auths: (0..auths).map(|_| Default::default()).collect(),
+            rules: Vec::new(),
         }
+    }
+
+    /// With counters for as many rules.
+    pub fn with_rules(mut self, rules: usize) -> Self {
+        self.rules.resize_with(rules, Counter::default);
+        self
     }
 
     pub fn count_end(&self, end: End) {

@@ -131,6 +131,12 @@ mod tests {
         let joined = set(&["10.0.1.0/24", "10.0.0.0/24", "10.0.0.7", "10.0.2.0/23"]);
         assert_eq!(joined.v4, [(0x0a00_0000, 0x0a00_03ff)]);
         assert_eq!(set(&["0.0.0.0/0", "10.0.0.1"]), set(&["0.0.0.0/0"]));
+        let joined =
+            set(&["2001:db8:0:1::/64", "2001:db8::/64", "2001:db8::7", "2001:db8:0:3::/64"]);
+        let start = 0x2001_0db8 << 96;
+        let found = [(start, start + (2 << 64) - 1), (start + (3 << 64), start + (4 << 64) - 1)];
+        assert_eq!(joined.v6, found);
+        assert_eq!(set(&["::/0", "ffff::1"]), set(&["::/0"]));
     }
 
     #[test]

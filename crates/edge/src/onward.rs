@@ -1,24 +1,22 @@
 //! A request as the next hop gets it: rebuilt from its parsed form, its hop's headers removed,
 //! what the edge knows of the client set.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Request, Version};
-use tidewire_wire::http::forwarded::{self, Hop};
-use tidewire_wire::http::hop::{drop_aliased, strip_hop_by_hop};
+use tidewire_wire::http::forwarded::{self, Hop, append_element};
+use tidewire_wire::http::hop::{is_aliased, remove_where, strip_hop_by_hop};
 
 use crate::auth::headers::IdentityHeaders;
+use crate::trusted_proxies::Asker;
 
-/// Rebuilds a request's head for a server. Whatever the client said about who it is goes first:
-/// this edge is the first hop that is believed. `granted` are the identity headers of this client,
+/// Rebuilds a request's head for a server. Whatever was said about who the client is goes first: what
+/// of it is believed is in `asker` already. `granted` are the identity headers of this client,
 /// `identity` the names of all that there are.
 pub fn rebuild(
     parts: Parts,
-    peer: IpAddr,
-    scheme: &'static str,
+    asker: &Asker,
     identity: &IdentityHeaders,
     granted: HeaderMap,
 ) -> Request<()> {
@@ -39,7 +37,7 @@ pub fn rebuild(
     if let Some::<u64>(length) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    introduce(&mut headers, peer, scheme);
+    introduce(&mut headers, asker);
     // Of HTTP/1.0 it is not asked. To a server it is empty, then (RFC 9110, section 7.2): this is
     // HTTP/1.1, where one that is missing is an error.
     headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
@@ -55,15 +53,7 @@ pub fn rebuild(
 /// Removes what a client says about who it is, in the head of a request or in its trailers: some
 /// servers make one list of the two.
 pub fn silence(headers: &mut HeaderMap, identity: &IdentityHeaders) {
-    drop_aliased(headers);
-    for name in &CLAIMS {
-        headers.remove(name);
-    }
-    let is_claim = |name: &&HeaderName| name.as_str().starts_with(CLAIMS_PREFIX);
-    let family: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
-    for name in family {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| is_aliased(name) || is_claim(name));
     identity.remove_from(headers);
 }
 
@@ -73,12 +63,18 @@ pub fn ask_for_switch(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Tells the server who the client is, in the forms that servers read.
-fn introduce(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
+/// Tells the server who the client is, in the forms that servers read, and which proxies it has come
+/// by.
+fn introduce(headers: &mut HeaderMap, asker: &Asker) {
     let host = headers.get(header::HOST).cloned();
-    let hop = Hop { peer, host: host.as_ref(), scheme };
+    let Asker { client, scheme, proxies, .. } = asker;
+    let hop = Hop { peer: client.ip(), host: host.as_ref(), scheme };
     headers.insert(header::FORWARDED, forwarded::forwarded_element(&hop));
-    headers.insert(X_FORWARDED_FOR, forwarded::forwarded_for(peer));
+    headers.insert(X_FORWARDED_FOR, forwarded::forwarded_for(client.ip()));
+    for &proxy in proxies {
+        append_element(headers, &header::FORWARDED, forwarded::forwarded_proxy(proxy));
+        append_element(headers, &X_FORWARDED_FOR, forwarded::forwarded_for(proxy));
+    }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host);
@@ -101,24 +97,29 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 ///
 /// What a content network says under a name of its own (`CF-Connecting-IP`) stays: a server that
 /// believes it has been told to.
-const CLAIMS: [HeaderName; 16] = [
-    HeaderName::from_static("client-ip"),
-    header::EXPECT,
-    header::FORWARDED,
-    HeaderName::from_static("forwarded-for"),
-    HeaderName::from_static("front-end-https"),
-    HeaderName::from_static("x-client-ip"),
-    HeaderName::from_static("x-cluster-client-ip"),
-    HeaderName::from_static("x-forwarded"),
-    HeaderName::from_static("x-original-host"),
-    HeaderName::from_static("x-original-uri"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-scheme"),
-    HeaderName::from_static("x-url-path"),
-    HeaderName::from_static("x-url-scheme"),
-];
+fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let is_listed = matches!(
+        name,
+        "client-ip"
+            | "expect"
+            | "forwarded"
+            | "forwarded-for"
+            | "front-end-https"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-forwarded"
+            | "x-original-host"
+            | "x-original-uri"
+            | "x-original-url"
+            | "x-real-ip"
+            | "x-rewrite-url"
+            | "x-scheme"
+            | "x-url-path"
+            | "x-url-scheme"
+    );
+    is_listed || name.starts_with(CLAIMS_PREFIX)
+}
 
 /// All of these are claims: `X-Forwarded-For` and its family, of which each framework reads others
 /// (`-Ssl`, `-Scheme`, `-Protocol`, `-Server`).
@@ -127,6 +128,7 @@ const CLAIMS_PREFIX: &str = "x-forwarded-";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client_address::ClientAddress;
 
     fn check(head: &[(&str, &str)], uri: &str, expected: &[(&str, &str)]) {
         let mut request = Request::builder().uri(uri);
@@ -136,8 +138,7 @@ mod tests {
         let parts = request.body(()).unwrap().into_parts().0;
         let rebuilt = rebuild(
             parts,
-            "192.0.2.1".parse().unwrap(),
-            "http",
+            &Asker::direct(ClientAddress::direct("192.0.2.1:1".parse().unwrap()), "http"),
             &IdentityHeaders::default(),
             HeaderMap::new(),
         );

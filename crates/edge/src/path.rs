@@ -40,29 +40,67 @@ pub enum PathPatternError {
     NotPath(String),
 }
 
+/// A path, and how its segments stand for what servers see.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading<'p> {
+    /// As it is in the request, percent-encoded.
+    Written(&'p str),
+    /// Decoded already, see [`lenient`].
+    Decoded(&'p str),
+}
+
 impl PathPattern {
     /// The captures, when `path` (without its query) matches. A capture that is not valid UTF-8
     /// once decoded does not match.
     pub fn captures(&self, path: &str) -> Option<Captures> {
-        self.take(path, is_same, decode)
+        self.take(Reading::Written(path), decode)
     }
 
     /// The captures, when `path` matches as it stands: it is decoded already.
     pub fn captures_decoded(&self, path: &str) -> Option<Captures> {
-        let is_same = |literal: &str, segment: &str| {
-            literal == segment || decode(literal).is_some_and(|literal| literal == segment)
-        };
-        self.take(path, is_same, |segment| Some(segment.to_owned()))
+        self.take(Reading::Decoded(path), |segment| Some(segment.to_owned()))
     }
 
-    fn take(
-        &self,
-        path: &str,
-        is_same: impl Fn(&str, &str) -> bool,
-        read: impl Fn(&str) -> Option<String>,
-    ) -> Option<Captures> {
-        let mut rest = path.strip_prefix('/')?;
+    /// Whether `path` matches.
+    pub fn matches(&self, path: Reading<'_>) -> bool {
+        let is_text = |segment: &str| !segment.contains('%') || decode(segment).is_some();
+        let is_decoded = matches!(path, Reading::Decoded(_));
+        self.walk(path, |_, segment| is_decoded || is_text(segment)).is_some()
+    }
+
+    /// What a path that matches has written where the pattern captures `name`, or for `*` what the
+    /// star takes.
+    pub fn written<'p>(&self, path: &'p str, name: &str) -> Option<&'p str> {
+        let mut found = None;
+        let rest = self.walk(Reading::Written(path), |capture, segment| {
+            if capture == name {
+                found = Some(segment);
+            }
+            true
+        })?;
+        if name == "*" && self.is_prefix { Some(rest) } else { found }
+    }
+
+    fn take(&self, path: Reading<'_>, read: impl Fn(&str) -> Option<String>) -> Option<Captures> {
         let mut captures = Captures::new();
+        self.walk(path, |name, segment| {
+            let read = read(segment);
+            let is_read = read.is_some();
+            captures.extend(read.map(|read| (name.to_owned(), read)));
+            is_read
+        })?;
+        Some(captures)
+    }
+
+    /// Shows `capture` what is captured, until it says no. Returns what is left for the star when
+    /// the path matches.
+    fn walk<'p>(
+        &self,
+        path: Reading<'p>,
+        mut capture: impl FnMut(&str, &'p str) -> bool,
+    ) -> Option<&'p str> {
+        let (Reading::Written(text) | Reading::Decoded(text)) = path;
+        let mut rest = text.strip_prefix('/')?;
         for (index, segment) in self.segments.iter().enumerate() {
             let is_last = index + 1 == self.segments.len() && !self.is_prefix;
             let (head, tail) = match rest.split_once('/') {
@@ -72,15 +110,18 @@ impl PathPattern {
                 None => return None,
             };
             match segment {
-                Segment::Literal(literal) if is_same(literal, head) => {}
-                Segment::Capture(name) if !head.is_empty() => {
-                    captures.push((name.clone(), read(head)?));
-                }
+                Segment::Literal(literal) if path.is_same(literal, head) => {}
+                Segment::Capture(name) if !head.is_empty() && capture(name, head) => {}
                 _ => return None,
             }
             rest = tail;
         }
-        Some(captures)
+        Some(rest)
+    }
+
+    /// Whether it ends in a star.
+    pub fn has_star(&self) -> bool {
+        self.is_prefix
     }
 
     /// The names of its captures.
@@ -138,6 +179,17 @@ fn before_parameters(segment: &str) -> &str {
 
 fn before_end(decoded: &str) -> &str {
     decoded.split(['?', '#', '\0']).next().unwrap_or_default()
+}
+
+impl Reading<'_> {
+    fn is_same(self, literal: &str, segment: &str) -> bool {
+        match self {
+            Self::Written(_) => is_same(literal, segment),
+            Self::Decoded(_) => {
+                literal == segment || decode(literal).is_some_and(|literal| literal == segment)
+            }
+        }
+    }
 }
 
 /// Whether two segments are the same to a server that decodes them. A route for `/admin` that asks

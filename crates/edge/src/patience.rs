@@ -10,11 +10,13 @@ use tidewire_runtime::socket::Socket;
 
 use crate::end::Party;
 
-/// Watches both sinks of a tunnel.
-#[derive(Debug)]
-pub(crate) struct Patience {
-    /// In ticks.
-    most: Tick,
+/// Watches both sinks of a tunnel. It is there while something waits for one of them: most tunnels
+/// are idle, and have nothing that waits.
+#[derive(Debug, Default)]
+pub(crate) struct Patience(Option<Box<Sinks>>);
+
+#[derive(Debug, Default)]
+struct Sinks {
     server: Waiting,
     client: Waiting,
 }
@@ -39,34 +41,40 @@ struct Left {
 type Way<'t> = (&'t Pump, &'t Socket);
 
 impl Patience {
-    pub(crate) fn new(most: Tick) -> Self {
-        Self { most, server: Waiting::default(), client: Waiting::default() }
-    }
-
     /// Takes note of what waits. True when somebody has begun to wait.
     #[inline]
     pub(crate) fn note(&mut self, up: Way<'_>, down: Way<'_>, now: Tick) -> bool {
-        self.server.note(up, now) | self.client.note(down, now)
+        if !up.0.is_backed_up(up.1) && !down.0.is_backed_up(down.1) {
+            self.0 = None;
+            return false;
+        }
+        let sinks = self.0.get_or_insert_default();
+        sinks.server.note(up, now) | sinks.client.note(down, now)
     }
 
     /// When to look again.
     pub(crate) fn due(&self) -> Tick {
         let due = |waiting: &Waiting| waiting.since.map_or(NEVER, |(_, due)| due);
-        due(&self.server).min(due(&self.client))
+        self.0.as_ref().map_or(NEVER, |sinks| due(&sinks.server).min(due(&sinks.client)))
     }
 
-    /// Looks, when that is due: who has taken nothing for too long.
-    pub(crate) fn look(&mut self, up: Way<'_>, down: Way<'_>, now: Tick) -> Option<Party> {
-        let most = self.most;
-        if self.server.look(up, most, now) {
+    /// Looks, when that is due: who has taken nothing for `most` ticks.
+    pub(crate) fn look(
+        &mut self,
+        up: Way<'_>,
+        down: Way<'_>,
+        most: Tick,
+        now: Tick,
+    ) -> Option<Party> {
+        let sinks = self.0.as_mut()?;
+        if sinks.server.look(up, most, now) {
             return Some(Party::Server);
         }
-        self.client.look(down, most, now).then_some(Party::Client)
+        sinks.client.look(down, most, now).then_some(Party::Client)
     }
 }
 
 impl Waiting {
-    #[inline]
     fn note(&mut self, (pump, sink): Way<'_>, now: Tick) -> bool {
         if !pump.is_backed_up(sink) {
             self.since = None;

@@ -32,6 +32,13 @@ impl Pool {
     /// Keeps a connection, unless there are enough.
     pub fn put(&self, server: ServerId, sender: SendRequest<ClientBody>) {
         let mut idle = self.idle.borrow_mut();
+        if !idle.contains_key(&server) {
+            // Servers come and go: of one that is gone, nothing is kept when it has closed all.
+            idle.retain(|_, kept| {
+                kept.retain(|sender| !sender.is_closed());
+                !kept.is_empty()
+            });
+        }
         let kept = idle.entry(server).or_default();
         kept.retain(|sender| !sender.is_closed());
         if kept.len() < IDLE_MOST && !sender.is_closed() {

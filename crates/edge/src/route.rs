@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap};
 use http::uri::Uri;
 
 use crate::auth::access::Access;
 use crate::backend::Backend;
 use crate::cross_site::CrossSite;
-use crate::host::HostPattern;
 use crate::limits::Limits;
-use crate::path::{self, Captures, PathPattern};
+use crate::path::{self, Captures, PathPattern, Reading};
 use crate::redirect::{RedirectConfig, RespondConfig};
+use crate::rules::condition::{Asked, Condition};
 use crate::static_files::StaticFiles;
 
 /// A rule that says which requests go to which target.
@@ -27,25 +27,12 @@ pub struct Route {
     pub limits: Limits,
 }
 
-/// What a request must be for a route to take it. All that is set must hold.
+/// What a request must be for a route to take it: the path as the pattern has it, and the
+/// condition, which has no path of its own.
 #[derive(Debug)]
 pub struct Matcher {
-    /// By index; `None` is every listener.
-    pub listeners: Option<Vec<usize>>,
-    /// One of these; empty is every host.
-    pub hosts: Vec<HostPattern>,
     pub path: PathPattern,
-    pub headers: Vec<HeaderMatcher>,
-    /// Only WebSocket handshakes, or only others; `None` is both.
-    pub websocket: Option<bool>,
-}
-
-/// A header that a request must have.
-#[derive(Clone, Debug)]
-pub struct HeaderMatcher {
-    pub name: HeaderName,
-    /// Its exact value; `None` is any.
-    pub value: Option<HeaderValue>,
+    pub condition: Condition,
 }
 
 /// What takes the requests of a route.
@@ -66,24 +53,20 @@ impl Target {
     }
 }
 
-/// What routes ask about a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    pub listener: usize,
-    pub uri: &'a Uri,
-    pub headers: &'a HeaderMap,
-    pub is_websocket: bool,
-}
-
 /// Those of `routes` that match the request, in their order: index, route, and what its pattern
-/// captured. The first takes it, unless it asks who the client is.
+/// captured. The first takes it, unless it asks who the client is. `only` is the one that a rule has
+/// chosen.
 pub fn matching<'r>(
     routes: &'r [Route],
     asked: &Asked<'_>,
+    only: Option<usize>,
 ) -> impl Iterator<Item = (usize, &'r Route, Captures)> {
     let lenient = path::lenient(asked.uri.path());
     routes.iter().enumerate().filter_map(move |(index, route)| {
-        if !route.matcher.fits(asked) {
+        let as_written = Reading::Written(asked.uri.path());
+        if only.is_some_and(|only| only != index)
+            || !route.matcher.condition.holds(asked, as_written)
+        {
             return None;
         }
         let path = &route.matcher.path;
@@ -108,52 +91,23 @@ pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
 
 impl Route {
     /// Whether it asks who the client is.
-    fn asks(&self) -> bool {
+    pub fn asks(&self) -> bool {
         self.access.as_ref().is_some_and(|access| !access.auths.is_empty())
-    }
-}
-
-impl Matcher {
-    /// Whether all but the path is as it must be.
-    fn fits(&self, asked: &Asked<'_>) -> bool {
-        self.websocket.is_none_or(|wanted| wanted == asked.is_websocket)
-            && self.listeners.as_ref().is_none_or(|some| some.contains(&asked.listener))
-            && self.takes_host(asked)
-            && self.headers.iter().all(|header| header.matches(asked.headers))
-    }
-
-    fn takes_host(&self, asked: &Asked<'_>) -> bool {
-        if self.hosts.is_empty() {
-            return true;
-        }
-        let host = host_of(asked.uri, asked.headers);
-        host.is_some_and(|host| self.hosts.iter().any(|pattern| pattern.matches(host)))
-    }
-}
-
-impl HeaderMatcher {
-    fn matches(&self, headers: &HeaderMap) -> bool {
-        match &self.value {
-            None => headers.contains_key(&self.name),
-            Some(value) => headers.get_all(&self.name).iter().any(|there| there == value),
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+    use http::header::{HeaderName, HeaderValue};
+
     use super::*;
     use crate::limits::LimitsConfig;
+    use crate::rules::condition::HeaderMatcher;
 
-    fn route(name: &str, path: &str, edit: impl FnOnce(&mut Matcher)) -> Route {
-        let mut matcher = Matcher {
-            listeners: None,
-            hosts: Vec::new(),
-            path: path.parse().unwrap(),
-            headers: Vec::new(),
-            websocket: None,
-        };
-        edit(&mut matcher);
+    fn route(name: &str, path: &str, edit: impl FnOnce(&mut Condition)) -> Route {
+        let mut matcher = Matcher { path: path.parse().unwrap(), condition: Condition::default() };
+        edit(&mut matcher.condition);
         let target = Target::Endpoint(0);
         let cross_site = CrossSite::default();
         let limits = Limits::resolve(&LimitsConfig::default(), &LimitsConfig::default());
@@ -166,9 +120,9 @@ mod tests {
             route("inner", "/*", |matcher| matcher.listeners = Some(vec![1])),
             route("chat", "/*", |matcher| matcher.hosts = vec!["*.chat.test".parse().unwrap()]),
             route("beta", "/*", |matcher| {
-                let value = Some(HeaderValue::from_static("b"));
+                let any_of = vec!["b".parse().unwrap()];
                 let name = HeaderName::from_static("x-group");
-                matcher.headers = vec![HeaderMatcher { name, value }];
+                matcher.headers = vec![HeaderMatcher { name, any_of }];
             }),
             route("home", "/", |_| {}),
         ];
@@ -178,8 +132,18 @@ mod tests {
             headers.append("x-group", HeaderValue::from_static("b"));
         }
         let uri = uri.parse().unwrap();
-        let asked = Asked { listener, uri: &uri, headers: &headers, is_websocket };
-        let found = matching(&routes, &asked).next().map_or("none", |(_, route, _)| &route.name);
+        let asked = Asked {
+            listener,
+            client: "::1".parse().unwrap(),
+            is_tls: false,
+            method: &Method::GET,
+            uri: &uri,
+            headers: &headers,
+            is_websocket,
+            offer: None,
+        };
+        let found =
+            matching(&routes, &asked, None).next().map_or("none", |(_, route, _)| &route.name);
         assert_eq!(found, expected, "{uri} for {host}");
     }
 

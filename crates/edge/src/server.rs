@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidewire_runtime::groups::Members;
 
 use crate::server_state::{Health, Operator, Status};
+use crate::weight::Weight;
 
 /// A server, as a backend lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +24,8 @@ pub struct ServerConfig {
     pub name: String,
     /// Where it listens: `host:port`, an address or a name that is looked up at each connection.
     pub address: Address,
-    /// Its share of new clients against that of the others, 0 to 256; 0 gets none.
+    /// Its share of new clients against that of the others, 0 to 256; 0 gets none but those that
+    /// stick to it.
     #[serde(default = "one")]
     pub weight: u16,
     /// Whether it is probed, as the backend's `check` says. A server that is not is taken for up.
@@ -36,6 +39,9 @@ pub struct ServerConfig {
     /// Most clients (requests and tunnels) at a time; more wait in the queue. 0 is no bound.
     #[serde(default)]
     pub maxconn: u32,
+    /// Whether it gets clients only while no server that is not a backup is up.
+    #[serde(default)]
+    pub backup: bool,
 }
 
 fn one() -> u16 {
@@ -95,7 +101,9 @@ pub struct Server {
     pub id: ServerId,
     pub name: String,
     pub address: Address,
-    pub weight: u32,
+    pub weight: Weight,
+    /// Whether it is for when no other is up.
+    pub is_backup: bool,
     /// Whether it is probed.
     pub is_checked: bool,
     /// Most clients at a time; `None` is no bound.
@@ -107,7 +115,10 @@ pub struct Server {
     /// Its tunnels that were not told to go, where clients are moved.
     pub members: Arc<Members>,
     current: AtomicU64,
+    /// WebSockets among its clients.
+    pub tunnels: AtomicU64,
     pub counts: ServerCounts,
+    config: ServerConfig,
 }
 
 /// Tells a server from all others of the process, also from one of the same name that it follows.
@@ -136,6 +147,8 @@ impl ServerId {
 pub struct ServerCounts {
     /// Clients given to the server.
     pub leases: AtomicU64,
+    /// Of those, the ones that it was given since they stick to it.
+    pub stuck: AtomicU64,
     /// Connections to it that could not be established.
     pub connect_errors: AtomicU64,
     /// Answers of it that were none, or not HTTP, or no valid 101.
@@ -152,20 +165,29 @@ pub struct ServerCounts {
 }
 
 impl Server {
-    pub fn new(config: &ServerConfig) -> Self {
+    /// Its weight grows over `slowstart` when it comes up.
+    pub fn new(config: &ServerConfig, slowstart: Duration) -> Self {
         Self {
             id: ServerId::next(),
             name: config.name.clone(),
             address: config.address.clone(),
-            weight: u32::from(config.weight),
+            weight: Weight::new(config.weight, slowstart),
+            is_backup: config.backup,
             is_checked: config.check,
             maxconn: (config.maxconn > 0).then_some(u64::from(config.maxconn)),
             check_address: config.check_address.clone(),
             status: Status::new(config.state),
             members: Arc::default(),
             current: AtomicU64::new(0),
+            tunnels: AtomicU64::new(0),
             counts: ServerCounts::default(),
+            config: config.clone(),
         }
+    }
+
+    /// Whether it is what this says, but for its weight.
+    pub fn is_as(&self, config: &ServerConfig) -> bool {
+        ServerConfig { weight: self.config.weight, ..config.clone() } == self.config
     }
 
     /// Whether a new client may get it.
@@ -186,7 +208,7 @@ impl Server {
 
     /// Clients that it carries now: requests and tunnels.
     pub fn current(&self) -> u64 {
-        self.current.load(Ordering::Relaxed)
+        self.current.load(Ordering::SeqCst)
     }
 
     pub fn has_room(&self) -> bool {
@@ -194,12 +216,13 @@ impl Server {
     }
 
     pub(crate) fn take(&self) {
-        self.current.fetch_add(1, Ordering::Relaxed);
+        self.current.fetch_add(1, Ordering::SeqCst);
         self.counts.leases.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn give_back(&self) {
-        self.current.fetch_sub(1, Ordering::Relaxed);
+        // Before anybody is looked for who waits: see `Backend::lease`.
+        self.current.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

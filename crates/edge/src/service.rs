@@ -10,12 +10,13 @@ use tidewire_runtime::conn::Conn;
 use tidewire_runtime::worker::{Service, Worker};
 use tidewire_wire::http::framing::HeadLimits;
 
+use crate::arrival::{self, Arrivals};
 use crate::auth::authority::Authority;
 use crate::auth::forward::Verdicts;
 use crate::auth::headers::IdentityHeaders;
 use crate::backend::Backend;
 use crate::challenge::Challenges;
-use crate::door::{self, Door};
+use crate::door::Door;
 use crate::endpoint::Endpoint;
 use crate::head_limits;
 use crate::https_policy::HttpsPolicy;
@@ -23,7 +24,7 @@ use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
 use crate::rebalance::mover;
 use crate::route::Route;
-use crate::session;
+use crate::rules::Rules;
 use crate::timeout::Timeouts;
 use crate::tls::Tls;
 
@@ -38,8 +39,12 @@ pub struct Edge {
     pub https: Vec<HttpsPolicy>,
     /// How large heads may be on each listener, by index.
     pub head_limits: Vec<HeadLimits>,
+    /// Whose word about clients the listeners take, by index.
+    pub arrivals: Vec<Arrivals>,
     /// What stands before the listeners, by index.
     pub listener_doors: Vec<Door>,
+    /// What is asked before a route is chosen.
+    pub rules: Rules,
     pub routes: Vec<Route>,
     /// What stands before the routes, by index.
     pub route_doors: Vec<Door>,
@@ -85,6 +90,8 @@ pub struct EdgeShard {
     pub metrics: Arc<EdgeMetrics>,
     /// Connections that were turned away and are being told.
     pub lingering: Rc<Cell<usize>>,
+    /// Connections whose PROXY header is waited for.
+    pub unannounced: Rc<Cell<usize>>,
     /// HTTP with clients, by listener.
     pub http: Vec<hyper::server::conn::http1::Builder>,
     /// HTTP with servers.
@@ -117,6 +124,7 @@ impl EdgeShard {
             verdicts,
             metrics,
             lingering,
+            unannounced: Rc::default(),
             http,
             server_http,
         })
@@ -139,14 +147,7 @@ pub struct EdgeService(pub Rc<EdgeShard>);
 
 impl Service for EdgeService {
     fn serve(&self, conn: Conn, listener: usize) {
-        // Whoever is not let in does not cost a task.
-        match self.0.edge.listener_doors[listener].enter(conn.peer.ip()) {
-            Ok(entered) => {
-                let run = session::run(Rc::clone(&self.0), conn, listener, entered);
-                tokio::task::spawn_local(run);
-            }
-            Err(why) => door::turn_away(&self.0, conn, listener, why),
-        }
+        arrival::arrive(&self.0, conn, listener);
     }
 }
 

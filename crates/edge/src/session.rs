@@ -33,6 +33,7 @@ use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
 
 use crate::access_log::{ConnectionRecord, Record, TlsVersion};
 use crate::answer::{self, Body};
+use crate::arrival::Arrivals;
 use crate::auth::credentials::{name_subprotocol, take_all_out};
 use crate::auth::denial::{Denial, DenialKind};
 use crate::auth::examination::{Examination, Grant, Question};
@@ -40,10 +41,11 @@ use crate::auth::gate::Gate;
 use crate::auth::renewal::TokenRenewal;
 use crate::backend::Backend;
 use crate::caller::{Caller, Way};
+use crate::client_address::ClientAddress;
 use crate::client_body::ClientBody;
 use crate::cors::Marks;
 use crate::cross_site::Stopped;
-use crate::door::{self, Comer};
+use crate::door::{self, Comer, Door};
 use crate::end::{End, Party, Phase, Reason};
 use crate::endpoint::Arrival;
 use crate::exchange::{Exchanged, exchange};
@@ -55,19 +57,29 @@ use crate::http_io::{HttpIo, Meter};
 use crate::https_policy::HttpsPolicy;
 use crate::hygiene;
 use crate::last_word::LastWord;
-use crate::limits::client::canonical;
 use crate::limits::turned::Turned;
 use crate::limits::turnstile::{Entered, Pass};
 use crate::linger::linger;
 use crate::onward;
 use crate::origin::Transport;
 use crate::path::Captures;
-use crate::route::{self, Asked, Route, Target};
+use crate::route::{self, Route, Target};
+use crate::rules::Judgement;
+use crate::rules::changes::Made;
+use crate::rules::condition::Asked;
 use crate::service::EdgeShard;
 use crate::tls::handshake::handshake;
+use crate::trusted_proxies::Asker;
 
 /// Serves HTTP to a client until its connection ends or becomes a WebSocket.
-pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize, entered: Entered) {
+/// `via` is the proxy that has said that the client is at the connection's peer.
+pub async fn run(
+    shard: Rc<EdgeShard>,
+    conn: Conn,
+    listener: usize,
+    entered: Entered,
+    via: Option<IpAddr>,
+) {
     let Entered { pass: entrance, turn } = entered;
     if !turn.is_zero() && !Box::pin(door::wait_for_turn(&conn, turn)).await {
         return;
@@ -91,7 +103,7 @@ pub async fn run(shard: Rc<EdgeShard>, conn: Conn, listener: usize, entered: Ent
         handover: RefCell::new(None),
         requests: Cell::new(0),
         begun: Instant::now(),
-        peer,
+        client: ClientAddress::new(peer, via),
         local,
         listener,
         secured,
@@ -152,7 +164,8 @@ pub struct Session {
     handover: RefCell<Option<Handover>>,
     requests: Cell<u32>,
     begun: Instant,
-    peer: std::net::SocketAddr,
+    /// Who has connected; a proxy may say of each request whose it is.
+    client: ClientAddress,
     local: std::net::SocketAddr,
     listener: usize,
     /// What its TLS handshake has settled, when there was one.
@@ -185,7 +198,9 @@ impl Session {
         self.entrance.replace(self.entrance.take().and_then(Pass::open));
         self.watch.expire_after(self.client_timeout());
         let (parts, body) = request.into_parts();
-        let mut record = Record::new(self.peer, self.listener, &parts);
+        let is_logged = self.shard.edge.is_logging_requests;
+        let asker = self.asker(&parts.headers);
+        let mut record = Record::new(asker, self.listener, is_logged.then_some(&parts));
         record.tls = self.secured.as_ref().map(TlsVersion::of);
         let mut response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::unfit(unfit)),
@@ -210,15 +225,39 @@ impl Session {
         if let Some(answer) = self.misdirected(&parts) {
             return answer;
         }
+        if let Err(answer) = self.arrivals().hear_of(record, &mut parts, self.door()) {
+            return *answer;
+        }
         if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
             return answer;
         }
-        let mut classified = classify(&parts.method, parts.version, &parts.headers);
+        let classified = classify(&parts.method, parts.version, &parts.headers);
         let is_websocket = !matches!(classified, Classified::NotWebSocket);
-        if let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket) {
+        if record.asker.transport() == Transport::Plain
+            && let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket)
+        {
             return close_after(answer);
         }
-        let chosen = match self.choose(record, &parts, &classified).await {
+        let mut judged = self.judge(record, &parts, &classified);
+        let mut response = match judged.answer.take() {
+            Some(answer) if is_websocket => close_after(answer),
+            Some(answer) => answer,
+            None => self.take(record, parts, body, classified, &judged).await,
+        };
+        judged.change_response(response.headers_mut());
+        response
+    }
+
+    /// Has the route answer that takes the request.
+    async fn take(
+        &self,
+        record: &mut Record,
+        mut parts: Parts,
+        body: Incoming,
+        mut classified: Classified,
+        judged: &Judgement,
+    ) -> Response<Body> {
+        let chosen = match self.choose(record, &parts, &classified, judged.route).await {
             Ok(chosen) => chosen,
             Err(response) => return *response,
         };
@@ -228,7 +267,7 @@ impl Session {
             return close_after(self.fault(&Fault::BodyTooLarge(max), record));
         }
         let subprotocol = take_all_out(&found, &mut parts, &mut classified);
-        let client = Client { grant, subprotocol };
+        let client = Client { grant, subprotocol, made: judged.made.as_deref() };
         let mut response = match (&route.target, classified) {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
@@ -242,7 +281,8 @@ impl Session {
             }
             (Target::Backend(backend), Classified::NotWebSocket) => {
                 let body = self.client_body(body, route);
-                self.forward(backend, record, parts, body, client).await
+                // In a box: handshakes do not carry its room.
+                Box::pin(self.forward(backend, record, parts, body, client)).await
             }
             (Target::Backend(backend), Classified::WebSocket(offer)) => {
                 self.upgrade(backend, index, &offer, record, parts, client).await
@@ -252,45 +292,72 @@ impl Session {
         response
     }
 
-    /// The first route that takes the request, and this client.
+    /// What the rules say of a request.
+    fn judge(&self, record: &mut Record, parts: &Parts, classified: &Classified) -> Judgement {
+        let rules = &self.shard.edge.rules;
+        if rules.is_empty() {
+            return Judgement::default();
+        }
+        let counters = &self.shard.metrics.rules;
+        let judged =
+            rules.judge(&self.asked(record, parts, classified), |rule| counters[rule].add(1));
+        record.rule = judged.rule.map(|rule| rule as u16);
+        judged
+    }
+
+    fn asked<'a>(
+        &self,
+        record: &Record,
+        parts: &'a Parts,
+        classified: &'a Classified,
+    ) -> Asked<'a> {
+        Asked {
+            listener: self.listener,
+            client: record.asker.client.ip(),
+            is_tls: record.asker.transport() == Transport::Tls,
+            method: &parts.method,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            is_websocket: !matches!(classified, Classified::NotWebSocket),
+            offer: match classified {
+                Classified::WebSocket(offer) => Some(offer),
+                _ => None,
+            },
+        }
+    }
+
+    /// The first route that takes the request, and this client. `only` is the one that a rule has
+    /// chosen.
     async fn choose<'r>(
         &'r self,
         record: &mut Record,
         parts: &Parts,
         classified: &Classified,
+        only: Option<usize>,
     ) -> Result<Chosen<'r>, Box<Response<Body>>> {
-        let offer = match classified {
-            Classified::WebSocket(offer) => Some(offer),
-            _ => None,
-        };
-        let is_websocket = !matches!(classified, Classified::NotWebSocket);
-        let asked = Asked {
-            listener: self.listener,
-            uri: &parts.uri,
-            headers: &parts.headers,
-            is_websocket,
-        };
+        let asked = self.asked(record, parts, classified);
+        let Asked { offer, is_websocket, .. } = asked;
         let question = Question {
             parts,
             offer,
             is_websocket,
-            peer: self.peer,
-            scheme: self.scheme(),
+            peer: record.asker.client.socket_address(),
+            scheme: record.asker.scheme,
             certificate: self.certificate(),
         };
         let mut gate = Gate::new(Examination::new(&self.shard, question));
         let mut first_marks = None;
-        for (index, route, captures) in route::matching(&self.shard.edge.routes, &asked) {
+        for (index, route, captures) in route::matching(&self.shard.edge.routes, &asked, only) {
             if gate.passes_over(route) {
                 continue;
             }
             record.route = Some(index);
-            let transport = self.transport();
+            let transport = record.asker.transport();
             let marks = route.cross_site.check(parts, is_websocket, &route.target, transport);
             let marks = marks.map_err(|stopped| Box::new(self.stopped(*stopped, record)))?;
             let comer = if is_websocket { Comer::Handshake } else { Comer::Request };
             let door = &self.shard.edge.route_doors[index];
-            record.pass = match door.admit(self.client(), comer).await {
+            record.pass = match door.admit(record.asker.client.ip(), comer).await {
                 Ok(pass) => pass,
                 Err(why) => return Err(Box::new(turned_away(why, comer, marks, record))),
             };
@@ -326,13 +393,22 @@ impl Session {
         Err(Box::new(response))
     }
 
-    fn way(&self) -> Way {
-        Way { client: self.peer, local: self.local }
+    fn way(&self, record: &Record) -> Way {
+        Way { client: record.asker.client.socket_address(), local: self.local }
     }
 
-    /// Where the client is, for rules and limits.
-    fn client(&self) -> IpAddr {
-        canonical(self.peer.ip())
+    /// Who asks, as far as those say who are believed.
+    fn asker(&self, headers: &HeaderMap) -> Asker {
+        let scheme = if self.secured.is_some() { "https" } else { "http" };
+        self.arrivals().asker(self.client, scheme, headers, &self.shard.metrics)
+    }
+
+    fn arrivals(&self) -> &Arrivals {
+        &self.shard.edge.arrivals[self.listener]
+    }
+
+    fn door(&self) -> &Door {
+        &self.shard.edge.listener_doors[self.listener]
     }
 
     /// Has the WebSocket that is to come end with its client's identity.
@@ -357,10 +433,11 @@ impl Session {
         record: &mut Record,
         parts: Parts,
         body: ClientBody,
-        client: Client,
+        client: Client<'_>,
     ) -> Response<Body> {
-        let request = self.rebuild(parts, client.grant).map(|()| body);
-        let caller = Caller::of(self.way(), &request, backend);
+        let mut request =
+            self.rebuild(&record.asker, parts, client.grant, client.made).map(|()| body);
+        let caller = Caller::of(self.way(record), &mut request, backend);
         match forward(&self.shard, backend, &caller, request).await {
             Ok(forwarded) => {
                 record.server = Some(forwarded.server);
@@ -384,17 +461,17 @@ impl Session {
         offer: &Offer,
         record: &mut Record,
         parts: Parts,
-        client: Client,
+        client: Client<'_>,
     ) -> Response<Body> {
         let live = match self.enter(client.grant.as_ref(), record) {
             Ok(live) => live,
             Err(response) => return *response,
         };
-        let mut request = self.rebuild(parts, client.grant);
+        let mut request = self.rebuild(&record.asker, parts, client.grant, client.made);
         onward::ask_for_switch(request.headers_mut());
         let compression = self.shard.edge.routes[route].limits.compression;
         let offer = &*compression.restrict(offer, request.headers_mut());
-        let caller = Caller::of(self.way(), &request, backend);
+        let caller = Caller::of(self.way(record), &mut request, backend);
         let exchanged = exchange(&self.shard, backend, &caller, request, offer).await;
         let mut switched = match exchanged {
             Ok(Exchanged::Switched(switched)) => switched,
@@ -419,7 +496,7 @@ impl Session {
         captures: &Captures,
         offer: &Offer,
         record: &mut Record,
-        client: Client,
+        client: Client<'_>,
     ) -> Response<Body> {
         let live = match self.enter(client.grant.as_ref(), record) {
             Ok(live) => live,
@@ -446,7 +523,8 @@ impl Session {
         name_subprotocol(&mut headers, client.subprotocol);
         let record = record.websocket(route, self.entrance.take());
         *self.handover.borrow_mut() = Some(Handover::Endpoint { admission, record });
-        answer::switching(headers, &accept_key(&offer.key))
+        let accept = HeaderValue::from_bytes(&accept_key(&offer.key));
+        answer::switching(headers, accept.expect("base64 is a header value"))
     }
 
     /// The client's certificate, verified.
@@ -454,10 +532,20 @@ impl Session {
         self.secured.as_ref()?.certificates.first().map(AsRef::as_ref)
     }
 
-    fn rebuild(&self, parts: Parts, grant: Option<Grant>) -> Request<()> {
+    fn rebuild(
+        &self,
+        asker: &Asker,
+        parts: Parts,
+        grant: Option<Grant>,
+        made: Option<&Made>,
+    ) -> Request<()> {
         let granted = grant.map(|grant| grant.headers).unwrap_or_default();
         let identity = &self.shard.edge.identity_headers;
-        onward::rebuild(parts, self.peer.ip(), self.scheme(), identity, granted)
+        let request = onward::rebuild(parts, asker, identity, granted);
+        match made {
+            None => request,
+            Some(made) => made.change(request),
+        }
     }
 
     /// The answer to a request that went no further because of its page.
@@ -478,13 +566,9 @@ impl Session {
         self.https().misdirected(sni, &parts.uri, &parts.headers)
     }
 
-    fn transport(&self) -> Transport {
-        if self.secured.is_some() { Transport::Tls } else { Transport::Plain }
-    }
-
     fn fault(&self, fault: &Fault, record: &mut Record) -> Response<Body> {
         record.fault = Some(fault.as_str());
-        tracing::debug!(client = %self.peer, %fault, "a request could not be answered by a server");
+        tracing::debug!(client = %record.asker.client, %fault, "a request could not be answered by a server");
         fault.answer()
     }
 
@@ -502,11 +586,6 @@ impl Session {
     /// Whether no request is being read or answered.
     fn is_idle(&self) -> bool {
         self.stage.get() != Stage::Answering && self.meter.heard().is_none()
-    }
-
-    /// What the client said it by.
-    fn scheme(&self) -> &'static str {
-        if self.secured.is_some() { "https" } else { "http" }
     }
 
     fn client_timeout(&self) -> Tick {
@@ -578,7 +657,7 @@ impl Session {
             last_word.say(&mut socket);
         }
         let record = ConnectionRecord {
-            peer: self.peer,
+            client: self.client,
             listener: self.listener,
             begun: self.begun,
             requests: self.requests.get(),
@@ -650,10 +729,12 @@ struct Chosen<'r> {
 }
 
 /// What the edge knows of a client on its way to a target.
-struct Client {
+struct Client<'m> {
     grant: Option<Grant>,
     /// What the 101 names when nothing else is chosen.
     subprotocol: Option<HeaderValue>,
+    /// What rules change of the request.
+    made: Option<&'m Made>,
 }
 
 /// The answer to a request that a door has not let in.

@@ -27,7 +27,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tidewire_auth::live::{Call, Lapse, Live};
 use tidewire_runtime::conn::{Conn, Upgraded};
-use tidewire_runtime::connections::Signal;
+use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::{NEVER, Tick, ticks};
 use tidewire_runtime::pump::PumpError;
 use tidewire_runtime::socket::Socket;
@@ -36,7 +36,7 @@ use tidewire_wire::ws::message::Role;
 use tidewire_wire::ws::rules::Extensions;
 
 use crate::access_log::WebSocketRecord;
-use crate::backend::Lease;
+use crate::backend::TunnelLease;
 use crate::closing::{Cause, Closing};
 use crate::end::{End, Party, Reason};
 use crate::endpoint::Passed;
@@ -49,7 +49,7 @@ use crate::timeout::Timeouts;
 /// A client's WebSocket and a server's, joined.
 #[derive(Debug)]
 pub struct Tunnel {
-    client: Conn,
+    client: Client,
     server: Socket,
     /// From the client to the server.
     up: Flow,
@@ -60,17 +60,24 @@ pub struct Tunnel {
     active: Tick,
     /// Who sent the first Close frame, or ended its direction first without one.
     first: Option<Party>,
-    lease: Lease,
+    lease: TunnelLease,
     /// Who the client is, when the route asks for that.
     live: Option<Live>,
     /// Set when the edge ends it.
     closing: Option<Box<Closing>>,
     /// When it is as old as it may become.
     dies: Tick,
-    /// On a route that does not wait for ever for who takes nothing.
-    patience: Option<Box<Patience>>,
+    /// With whoever takes nothing, on a route that does not wait for ever.
+    patience: Patience,
     shard: Rc<EdgeShard>,
     record: Option<Box<WebSocketRecord>>,
+}
+
+/// A client's connection. Its addresses are not here: the record has what is still asked of them.
+#[derive(Debug)]
+struct Client {
+    socket: Socket,
+    watch: Watch,
 }
 
 /// A server that has agreed to speak WebSocket.
@@ -80,7 +87,7 @@ pub struct ServerSide {
     /// What it sent right behind its 101.
     pub leftover: Bytes,
     pub extensions: Extensions,
-    pub lease: Lease,
+    pub lease: TunnelLease,
 }
 
 impl Tunnel {
@@ -93,7 +100,8 @@ impl Tunnel {
         shard: Rc<EdgeShard>,
         record: Box<WebSocketRecord>,
     ) -> Self {
-        let active = upgraded.conn.watch.now();
+        let Conn { socket, watch, .. } = upgraded.conn;
+        let active = watch.now();
         shard.metrics.routes[record.route()].open.add(1);
         let limits = &shard.edge.routes[record.route()].limits;
         let terms = |limits| Terms { limits, now: active };
@@ -103,9 +111,8 @@ impl Tunnel {
         let (leftover, terms) = (server.leftover, terms(&limits.server));
         let down = Flow::with_leftover(leftover, Role::Client, extensions, terms);
         let dies = limits.lifetime.map_or(NEVER, |most| active.saturating_add(lifetime(most)));
-        let patience = limits.stall.map(|most| Box::new(Patience::new(ticks(most))));
         let tunnel = Self {
-            client: upgraded.conn,
+            client: Client { socket, watch },
             server: server.socket,
             up,
             down,
@@ -116,7 +123,7 @@ impl Tunnel {
             live,
             closing: None,
             dies,
-            patience,
+            patience: Patience::default(),
             shard,
             record: Some(record),
         };
@@ -249,7 +256,8 @@ impl Tunnel {
         }
         let now = self.client.watch.now();
         let (up, down) = ((&self.up.pump, &self.server), (&self.down.pump, &self.client.socket));
-        let waits = self.patience.as_mut().is_some_and(|patience| patience.note(up, down, now));
+        let limits = &self.shard.edge.routes[self.route()].limits;
+        let waits = limits.stall.is_some() && self.patience.note(up, down, now);
         // A half-closed tunnel has less time than an open one.
         let is_half_closed = self.up.pump.has_source_ended() != self.down.pump.has_source_ended();
         if waits || is_half_closed || self.resumes() != NEVER {
@@ -292,7 +300,8 @@ impl Tunnel {
     fn stalled(&mut self) -> Option<Party> {
         let now = self.client.watch.now();
         let (up, down) = ((&self.up.pump, &self.server), (&self.down.pump, &self.client.socket));
-        self.patience.as_mut()?.look(up, down, now)
+        let most = self.shard.edge.routes[self.route()].limits.stall?;
+        self.patience.look(up, down, ticks(most), now)
     }
 
     /// There is one deadline, the first of all: that of the stage, the end of the client's identity
@@ -303,7 +312,7 @@ impl Tunnel {
         let expires = left.map(|left| self.client.watch.now().saturating_add(ticks(left)));
         let dies = if self.stage == Stage::Open { self.dies } else { NEVER };
         let first = self.deadline().0.min(expires.unwrap_or(NEVER));
-        let looks = self.patience.as_ref().map_or(NEVER, |patience| patience.due());
+        let looks = self.patience.due();
         self.client.watch.expire_at(first.min(dies).min(self.resumes()).min(looks));
     }
 
@@ -566,7 +575,7 @@ impl Future for TunnelTask {
             // What else it has, its lease above all, is given back now.
             *life = match std::mem::replace(life, Life::Over) {
                 Life::Open(tunnel) if tunnel.lingers(end) => {
-                    Life::Lingering(Lingering::new(tunnel.client))
+                    Life::Lingering(Lingering::new(tunnel.client.socket, tunnel.client.watch))
                 }
                 _ => Life::Over,
             };
@@ -616,6 +625,6 @@ mod tests {
     /// bytes, so 400 is as good as less.
     #[test]
     fn an_idle_tunnel_is_small() {
-        assert!(size_of::<TunnelTask>() <= 432, "{}", size_of::<TunnelTask>());
+        assert!(size_of::<TunnelTask>() <= 400, "{}", size_of::<TunnelTask>());
     }
 }

@@ -231,6 +231,7 @@ impl ClientTask {
         if self.is_paused() {
             return Poll::Pending;
         }
+        let mut taken = 0;
         loop {
             let read = with_scratch(|scratch| {
                 let length = match ready!(self.poll_bytes(cx, scratch)) {
@@ -247,9 +248,11 @@ impl ClientTask {
             if self.pause.is_some() || self.is_paused() {
                 return Poll::Pending;
             }
-            // One that sends without end must not keep the others waiting.
+            // One that sends without end must not keep the others waiting, also when it sends just
+            // as fast as it is read: then each read is short, and none is the last.
             // (Of what TLS has read, less comes out.)
-            if length >= SCRATCH_BYTES / 2 {
+            taken += length;
+            if taken >= SCRATCH_BYTES / 2 {
                 give_way(cx);
                 return Poll::Pending;
             }

@@ -1,6 +1,6 @@
 //! A connection as it is handed from one owner to the next, always on the same thread.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -13,6 +13,7 @@ pub struct Conn {
     pub socket: Socket,
     /// Its place among the worker's connections: deadline, drain, load.
     pub watch: Watch,
+    /// [`UNIX`] when it came by a Unix socket.
     pub peer: SocketAddr,
     pub local: SocketAddr,
 }
@@ -23,4 +24,12 @@ pub struct Upgraded {
     pub conn: Conn,
     /// What the client sent behind its handshake, to be taken before anything from the socket.
     pub leftover: Bytes,
+}
+
+/// Stands for the two ends of a Unix socket, which have no address. No TCP connection has it.
+pub const UNIX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Whether `address` stands for an end of a Unix socket.
+pub fn is_unix(address: SocketAddr) -> bool {
+    address.port() == 0 && address.ip().is_unspecified()
 }

@@ -136,13 +136,16 @@ impl Accept {
         let listener = TcpListener::from_std(socket).expect("the listener is non-blocking");
         let mut shortage = Shortage::default();
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = tokio::time::sleep(SHORTAGE_OVER), if shortage.is_on() => {
-                    shortage.end();
-                    warn!(%local, "accepting again");
-                    continue;
-                }
+            let accepted = match shortage.is_on() {
+                false => listener.accept().await,
+                true => tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = tokio::time::sleep(SHORTAGE_OVER) => {
+                        shortage.end();
+                        warn!(%local, "accepting again");
+                        continue;
+                    }
+                },
             };
             match accepted {
                 Ok((stream, peer)) => {

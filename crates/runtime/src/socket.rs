@@ -102,6 +102,19 @@ impl Socket {
         }
     }
 
+    /// Shows what is there, at most `buffer.len()` bytes, and leaves it to be read; 0 is the peer's
+    /// end of stream. Only before TLS.
+    pub fn poll_peek(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Tcp(tcp) => tcp.poll_peek(cx, &mut ReadBuf::new(buffer)),
+            _ => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
     /// Writes what is taken; pending registers the task for the rest. Flush before resting.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {

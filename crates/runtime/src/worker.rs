@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::allocator::{Giveback, note_burst};
+use crate::allocator::{Giveback, keep_through_bursts, note_burst};
 use crate::conn::Conn;
 use crate::connections::{Connections, Watch};
 use crate::deadline::{TICK, Tick};
@@ -223,6 +223,7 @@ impl Workers {
         listeners: Vec<Listener>,
         build: &BuildService,
     ) -> io::Result<Self> {
+        keep_through_bursts();
         let loads = Arc::new(Loads::new(count));
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mailbox::mailbox(MAILBOX_ORDERS)).unzip();

@@ -15,6 +15,7 @@ pub mod deadline;
 pub mod haproxy;
 pub mod http;
 pub mod neighbour;
+pub mod nginx;
 pub mod node_app;
 pub mod peer;
 pub mod port;

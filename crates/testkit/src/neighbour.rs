@@ -24,27 +24,40 @@ pub struct Neighbour {
 #[derive(Debug, Default)]
 struct Shared {
     is_over: AtomicBool,
-    taken: Mutex<Vec<Duration>>,
+    /// How long each echo took, and what the program did meanwhile.
+    taken: Mutex<Vec<(Duration, Duration)>>,
 }
 
 impl Neighbour {
     /// Echoes over `path`, where what it says comes back behind `prefix`.
     #[track_caller]
     pub fn start(address: SocketAddr, path: &str, prefix: &'static str) -> Self {
+        Self::start_at(PACE, None, address, path, prefix)
+    }
+
+    fn start_at(
+        pace: Duration,
+        program: Option<u32>,
+        address: SocketAddr,
+        path: &str,
+        prefix: &'static str,
+    ) -> Self {
         let mut socket = WebSocket::connect(address, path);
         let shared = Arc::<Shared>::default();
         let theirs = Arc::clone(&shared);
         let echoing = thread::spawn(move || {
             for number in 0.. {
-                let start = Instant::now();
+                let worked = || program.map_or(0, |program| Processor::of(program).ran);
+                let (start, before) = (Instant::now(), worked());
                 socket.send(&number.to_string());
                 assert_eq!(socket.text(), format!("{prefix}{number}"));
                 let taken = start.elapsed();
-                theirs.taken.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+                let work = Duration::from_nanos(worked().saturating_sub(before));
+                theirs.taken.lock().unwrap_or_else(PoisonError::into_inner).push((taken, work));
                 if theirs.is_over.load(Ordering::Relaxed) {
                     return;
                 }
-                thread::sleep(PACE.saturating_sub(taken));
+                thread::sleep(pace.saturating_sub(taken));
             }
         });
         Self { shared, echoing: Some(echoing) }
@@ -71,7 +84,7 @@ impl Neighbour {
         Latencies(taken)
     }
 
-    fn taken(&self) -> std::sync::MutexGuard<'_, Vec<Duration>> {
+    fn taken(&self) -> std::sync::MutexGuard<'_, Vec<(Duration, Duration)>> {
         self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,11 +101,64 @@ impl Drop for Neighbour {
 
 /// How long echoes took, in order.
 #[derive(Debug)]
-pub struct Latencies(Vec<Duration>);
+pub struct Latencies(Vec<(Duration, Duration)>);
 
 impl Latencies {
     pub fn p99(&self) -> Duration {
-        self.0[self.0.len() * 99 / 100]
+        self.0[self.0.len() * 99 / 100].0
+    }
+
+    fn waits(self) -> Waits {
+        let p99 = self.p99();
+        let mut work: Vec<_> = self.0.into_iter().map(|(_, work)| work).collect();
+        work.sort_unstable();
+        Waits { p99, p99_of_work: work[work.len() * 99 / 100] }
+    }
+}
+
+/// Lets a neighbour echo over `path` of `node` while each of `deeds` is done to that, which goes on
+/// until the moment that it is told; what it waited then. Deeds are done in turns, so that whatever
+/// else the machine does meets all of them, and what is returned is the middle one of the turns.
+///
+/// # Panics
+/// When an echo was wrong, or does not come.
+#[track_caller]
+pub fn waits_beside_each(
+    node: &Tidewire,
+    (path, prefix): (&str, &'static str),
+    deeds: &[fn(&Tidewire, Instant)],
+) -> Vec<Waits> {
+    let program = Some(node.child.id());
+    let neighbour = Neighbour::start_at(QUICK_PACE, program, node.address(), path, prefix);
+    let mut found = vec![Vec::new(); deeds.len()];
+    for _ in 0..TURNS {
+        for (deed, waits) in deeds.iter().zip(&mut found) {
+            neighbour.begin();
+            deed(node, Instant::now() + TURN);
+            waits.push(neighbour.end().waits());
+        }
+    }
+    found.iter().map(|waits| Waits::middle(waits)).collect()
+}
+
+/// What the slowest hundredth of a neighbour's echoes took.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// By the clock.
+    pub p99: Duration,
+    /// What the program did meanwhile, which is for others: that nobody else had the processor is
+    /// not its doing. The kernel says it to a few milliseconds.
+    pub p99_of_work: Duration,
+}
+
+impl Waits {
+    fn middle(all: &[Self]) -> Self {
+        let of = |read: fn(&Self) -> Duration| {
+            let mut values: Vec<_> = all.iter().map(read).collect();
+            values.sort_unstable();
+            values[values.len() / 2]
+        };
+        Self { p99: of(|it| it.p99), p99_of_work: of(|it| it.p99_of_work) }
     }
 }
 
@@ -178,6 +244,12 @@ impl Processor {
 }
 
 const PACE: Duration = Duration::from_millis(3);
+
+/// So that a turn has enough echoes for a p99 that is not the slowest of them.
+const QUICK_PACE: Duration = Duration::from_millis(1);
+const TURN: Duration = Duration::from_millis(300);
+const TURNS: usize = 5;
+
 const ECHOES: usize = 100;
 const ATTEMPTS: usize = 3;
 

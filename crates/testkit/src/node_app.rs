@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::child::Child;
+use crate::child::{Child, Ended};
 use crate::deadline::until;
 use crate::peer::Peer;
 use crate::port::{free_port, loopback};
@@ -52,18 +52,33 @@ impl NodePackages {
         }
     }
 
+    /// One of its files, to be run.
+    pub fn command(&self, file: &str) -> Command {
+        let mut command = Command::new("node");
+        command.arg(self.directory.join(file));
+        command
+    }
+
     /// Runs one of its files; `PORT` in the environment says where it is to listen.
     #[track_caller]
     pub fn start(&self, file: &str) -> NodeApp {
         let address = loopback(free_port());
-        let mut command = Command::new("node");
-        command.arg(self.directory.join(file)).env("PORT", address.port().to_string());
+        let mut command = self.command(file);
+        command.env("PORT", address.port().to_string());
         let mut child = Child::spawn(command);
         until("the node program listens", || {
             assert!(!child.has_ended(), "node: {:#?}", child.stderr());
             Peer::try_connect(address).ok()
         });
         NodeApp { address, child }
+    }
+
+    /// Runs one of its files to its end.
+    #[track_caller]
+    pub fn run(&self, file: &str, arguments: &[&str]) -> Ended {
+        let mut command = Command::new("node");
+        command.arg(self.directory.join(file)).args(arguments);
+        Child::spawn(command).wait()
     }
 }
 

@@ -1,7 +1,7 @@
 //! One end of a TCP connection, under TLS if it must be, on which a test says and hears every byte.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rustls::ClientConnection;
@@ -27,6 +27,15 @@ impl Peer {
 
     pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
         TcpStream::connect_timeout(&address, DEADLINE).map(Self::new)
+    }
+
+    /// From an address of this machine, such as another one of the loopback.
+    #[track_caller]
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("the address is this machine's");
+        socket.connect(&address.into()).unwrap_or_else(|error| panic!("{address}: {error}"));
+        Self::new(socket.into())
     }
 
     /// With a receive buffer of about `bytes`, so that the kernel holds little for who does not

@@ -45,6 +45,15 @@ pub fn echoes(request: &Request, peer: &mut Peer) {
     }
 }
 
+/// Answers a request with `name`, and echoes on a WebSocket: to see who serves whom.
+pub fn serves(name: &'static str) -> impl Fn(&Request, &mut Peer) + Send + Sync + 'static {
+    let answers = answers(200, name);
+    move |request, peer| match request.headers.has("upgrade") {
+        true => echoes(request, peer),
+        false => answers(request, peer),
+    }
+}
+
 /// A WebSocket server that takes everything and says nothing.
 pub fn swallows(request: &Request, peer: &mut Peer) {
     let mut socket = accepts(request, peer);

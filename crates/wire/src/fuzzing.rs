@@ -16,6 +16,7 @@ use crate::Violation;
 use crate::http::framing::fault::FramingFault;
 use crate::http::framing::{Follower, HeadLimits};
 use crate::http::{forwarded, hop, tokens};
+use crate::proxy_protocol::{HeaderFault, Reader, Said};
 use crate::ws::cursor::{Cursor, HEAD_BYTES_MAX};
 use crate::ws::frame::{FrameHeader, HEADER_BYTES_MAX};
 use crate::ws::handshake::{self, Classified, Offer};
@@ -27,7 +28,7 @@ use crate::ws::rules::Extensions;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its target.
-pub const TARGETS: [(&str, Body); 7] = [
+pub const TARGETS: [(&str, Body); 8] = [
     ("frame_header", frame_header),
     ("message_decoder", message_decoder),
     ("cursor", cursor),
@@ -35,6 +36,7 @@ pub const TARGETS: [(&str, Body); 7] = [
     ("handshake", handshake),
     ("header_lists", header_lists),
     ("request_framing", request_framing),
+    ("proxy_header", proxy_header),
 ];
 
 /// A header is read the same with more bytes behind it, and written back as it was.
@@ -50,6 +52,41 @@ pub fn frame_header(input: &[u8]) {
     let mut out = BytesMut::new();
     header.encode(&mut out);
     assert_eq!(out[..], input[..header_bytes], "{header:?}");
+}
+
+/// A header of the PROXY protocol is read the same wherever it is cut, and nothing behind it is
+/// taken.
+pub fn proxy_header(input: &[u8]) {
+    let whole = announced(input.chunks(input.len().max(1)));
+    assert_eq!(announced(input.chunks(1)), whole);
+    for cut in 0..input.len().min(300) {
+        assert_eq!(announced([&input[..cut], &input[cut..]].into_iter()), whole, "cut at {cut}");
+    }
+    let Ok((Some(said), taken)) = whole else { return };
+    let mut more = input[..taken].to_vec();
+    assert_eq!(announced([&more[..]].into_iter()), Ok((Some(said), taken)));
+    more.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(announced([&more[..]].into_iter()), Ok((Some(said), taken)));
+    if let Said::Client(ends) = said {
+        assert!(!ends.source.ip().to_canonical().is_unspecified());
+    }
+}
+
+/// What a header says, and how long it is.
+fn announced<'p>(
+    pieces: impl Iterator<Item = &'p [u8]>,
+) -> Result<(Option<Said>, usize), HeaderFault> {
+    let mut reader = Reader::default();
+    let mut length = 0;
+    for piece in pieces {
+        let (taken, said) = reader.read(piece)?;
+        length += taken;
+        if said.is_some() {
+            return Ok((said, length));
+        }
+        assert_eq!(taken, piece.len(), "what is not the header's is not waited for");
+    }
+    Ok((None, length))
 }
 
 /// A stream gives the same events however it is cut, and none above the limits.
@@ -190,7 +227,7 @@ pub fn header_lists(input: &[u8]) {
         check_forwarded(value);
     }
     hop::strip_hop_by_hop(&mut headers);
-    hop::drop_aliased(&mut headers);
+    hop::remove_where(&mut headers, hop::is_aliased);
     for name in headers.keys() {
         let is_needed = name == header::HOST || name == header::CONTENT_LENGTH;
         assert!(is_needed || !nominated.contains(name), "{name}");
@@ -441,91 +478,24 @@ fn unquote(quoted: &[u8]) -> Vec<u8> {
 const LIMITS: Limits = Limits { frame_bytes_max: 300, message_bytes_max: 400, fragments_max: 5 };
 
 #[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use super::*;
-
-    /// A generator for tests (splitmix64): repeatable, and no dependency.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut word = self.0;
-            word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-            (word ^ word >> 31) as usize % bound
-        }
-    }
-
-    /// Prints the input of a body that panics.
-    struct Shown<'i>(&'static str, &'i [u8]);
-
-    impl Drop for Shown<'_> {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("fuzz body {} broke on \"{}\"", self.0, self.1.escape_ascii());
-            }
-        }
-    }
-
-    fn run(name: &'static str, body: Body, input: &[u8]) {
-        let _shown = Shown(name, input);
-        body(input);
-    }
-
-    fn seeds(name: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
-        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
-        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        paths.iter().map(|path| fs::read(path).unwrap()).collect()
-    }
-
-    fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
-        let at = random.below(input.len() + 1);
-        match random.below(6) {
-            0 if at < input.len() => input[at] ^= 1 << random.below(8),
-            1 if at < input.len() => input[at] = random.below(256) as u8,
-            2 if at < input.len() => drop(input.remove(at)),
-            3 => input.insert(at, TELLING[random.below(TELLING.len())]),
-            4 => input.truncate(at),
-            _ => {
-                let from = random.below(other.len() + 1);
-                input.splice(at..at, other[from..].iter().take(16).copied());
-            }
-        }
-    }
 
     #[test]
     fn every_seed_keeps_the_promises() {
-        for (name, body) in TARGETS {
-            let seeds = seeds(name);
-            assert!(!seeds.is_empty(), "{name} has no seeds");
-            seeds.iter().for_each(|seed| run(name, body, seed));
-        }
+        replay::run_seeds(&TARGETS, |body, input| body(input));
     }
 
     #[test]
     fn mutated_seeds_keep_the_promises() {
-        for (name, body) in TARGETS {
-            let seeds = seeds(name);
-            let mut random = Random(SEED);
-            for _ in 0..RUNS {
-                let mut input = seeds[random.below(seeds.len())].clone();
-                for _ in 0..=random.below(6) {
-                    let other = &seeds[random.below(seeds.len())];
-                    mutate(&mut input, other, &mut random);
-                }
-                run(name, body, &input);
-            }
-        }
+        let piece = |random: &mut replay::Random| vec![*random.one_of(&TELLING)];
+        replay::run_mutations(&TARGETS, |_| 5_000, piece, |body, input| body(input));
     }
 
-    const SEED: u64 = 6455;
-    const RUNS: usize = 5_000;
     /// Bytes that stand for something in a frame or a header.
     const TELLING: [u8; 16] = *b"\x00\x01\x80\x81\x82\x88\x89\x7E\x7F\xFE\xFF:,\n \"";
 }

@@ -1,4 +1,5 @@
-//! Bytes to messages and back: the WebSocket codec (RFC 6455) and HTTP header hygiene (RFC 9110).
+//! Bytes to messages and back: the WebSocket codec (RFC 6455), HTTP header hygiene (RFC 9110), and
+//! the PROXY protocol.
 //!
 //! Everything here is pure. There is no IO, no clock, no randomness and no task: bytes and limits
 //! go in, events, values or what the peer did wrong come out. Sockets, timers and policy belong to
@@ -7,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod http;
+pub mod proxy_protocol;
 mod violation;
 pub mod ws;
 

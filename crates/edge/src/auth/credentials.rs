@@ -68,7 +68,8 @@ fn take_offers_out(headers: &mut HeaderMap, offer: &mut Offer, taken: &[Range<us
     }
 }
 
-fn take_cookie_out(headers: &mut HeaderMap, name: &str) {
+/// Takes the cookies of this name out of a request.
+pub(crate) fn take_cookie_out(headers: &mut HeaderMap, name: &str) {
     let header::Entry::Occupied(entry) = headers.entry(header::COOKIE) else { return };
     let (cookie, lines) = entry.remove_entry_mult();
     let left: Vec<HeaderValue> = lines

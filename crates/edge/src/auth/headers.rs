@@ -7,7 +7,7 @@ use super::authority::Authority;
 /// The names of all identity headers of a node, in each spelling that is a header of its own.
 ///
 /// Those with other characters than letters, digits and `-` have been removed already, whatever
-/// they stand for ([`tidewire_wire::http::hop::drop_aliased`]); but when the configuration itself
+/// they stand for ([`tidewire_wire::http::hop::is_aliased`]); but when the configuration itself
 /// says `X_User`, then `X-User` is the alias.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityHeaders(Vec<HeaderName>);

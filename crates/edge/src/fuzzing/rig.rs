@@ -20,6 +20,7 @@ use tidewire_runtime::worker::{Service, Worker};
 
 use super::stub::Stub;
 use crate::address_rules::AddressRules;
+use crate::arrival::Arrivals;
 use crate::auth::access::Access;
 use crate::auth::authority::{Asked, Authority, Check};
 use crate::auth::headers::IdentityHeaders;
@@ -37,6 +38,8 @@ use crate::metrics::EdgeMetrics;
 use crate::origin::OriginConfig;
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::route::{Matcher, Route, Target};
+use crate::rules::Rules;
+use crate::rules::condition::Condition;
 use crate::service::{Edge, EdgeService, EdgeShard};
 use crate::static_files::{Page, StaticFiles};
 use crate::timeout::Timeouts;
@@ -187,9 +190,11 @@ fn edge(limits: Limited) -> Edge {
         listeners: vec!["public".to_owned()],
         tls: vec![None],
         https: vec![HttpsPolicy::default()],
+        arrivals: vec![Arrivals::default()],
         listener_doors: vec![door("public", &of_listener)],
         route_doors: routes.iter().map(|it| door(&it.name, &it.limits.quotas)).collect(),
         head_limits: vec![HttpConfig::default().limits()],
+        rules: Rules::default(),
         routes,
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,
@@ -215,13 +220,8 @@ fn routes(backends: &[Arc<Backend>], limits: Limited) -> Vec<Route> {
     let limits: LimitsConfig = serde_json::from_value(limits.config()).expect("they are limits");
     let limits = Limits::resolve(&limits, &LimitsConfig::default());
     let route = |path: &str, target| {
-        let matcher = Matcher {
-            listeners: None,
-            hosts: Vec::new(),
-            path: path.parse().expect("it is a pattern"),
-            headers: Vec::new(),
-            websocket: None,
-        };
+        let path_pattern = path.parse().expect("it is a pattern");
+        let matcher = Matcher { path: path_pattern, condition: Condition::default() };
         let cross_site = CrossSite::default();
         Route {
             name: path.to_owned(),

@@ -93,6 +93,16 @@ impl Turnstile {
 
     /// Takes in a connection of `client` that begins its handshake.
     pub fn enter(self: &Arc<Self>, client: IpAddr) -> Result<Entered, Turned> {
+        self.take_in(Some(client))
+    }
+
+    /// Takes in a connection that brings the requests of many clients: it is one of all, and of
+    /// no address.
+    pub fn enter_for_many(self: &Arc<Self>) -> Result<Entered, Turned> {
+        self.take_in(None)
+    }
+
+    fn take_in(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Entered, Turned> {
         if self.address.is_none() && self.identity.is_none() && self.total.is_none() {
             return Ok(Entered { pass: None, turn: Duration::ZERO });
         }
@@ -105,8 +115,8 @@ impl Turnstile {
             is_in_total: false,
             stage: Stage::Handshake,
         };
-        let key = Key::of_address(client);
-        if let Some(Counted { quota, table }) = &self.address {
+        let key = client.map(Key::of_address);
+        if let (Some(Counted { quota, table }), Some(key)) = (&self.address, key) {
             let entered = table.enter(key, quota, now);
             (pass.address, turn) = entered.map_err(|why| self.turned(Whose::Address, why))?;
             self.tell_of_overflow(table);
@@ -115,7 +125,9 @@ impl Turnstile {
             match lock(tally).enter(quota, now) {
                 Ok(of_total) => turn = turn.max(of_total),
                 Err(why) => {
-                    self.undo_address(pass.address.take(), key);
+                    if let Some(key) = key {
+                        self.undo_address(pass.address.take(), key);
+                    }
                     return Err(self.turned(Whose::Total, why));
                 }
             }
@@ -300,3 +312,6 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 
 /// Seconds from one line about the same limit to the next.
 const TOLD_EVERY: u64 = 60;
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use super::decision::{Decision, News, Quota, Role, Standing, Terms};
 use super::mover;
 use super::{Moving, OnDown, Order};
 use crate::backend::Backend;
+use crate::choice::takes_newcomers;
 use crate::server::Server;
 use crate::server_state::State;
 
@@ -59,9 +60,12 @@ impl Known {
         self.servers.retain(|server| !is_listed(server) && server.members.count() > 0);
         let gone = self.servers.len();
         self.servers.extend(listed.iter().map(Arc::clone));
+        // Backups are for when there is nobody else, and are left when there is.
+        let has_first = listed.iter().any(|it| !it.is_backup && takes_newcomers(it));
+        let takes = |server: &Server| takes_newcomers(server) && !(server.is_backup && has_first);
         let standing = |(index, server): (usize, &Arc<Server>)| Standing {
             id: server.id.number(),
-            role: role(&backend.moving, server, index >= gone),
+            role: role(&backend.moving, server, index >= gone && takes(server)),
             members: server.members.count(),
         };
         self.servers.iter().enumerate().map(standing).collect()
@@ -84,17 +88,17 @@ impl Known {
     }
 }
 
-fn role(moving: &Moving, server: &Server, is_listed: bool) -> Role {
+fn role(moving: &Moving, server: &Server, takes: bool) -> Role {
     let state = server.status.state();
     let may_empty = moving.rebalance.as_ref().is_some_and(|it| it.drain);
     match state {
         _ if state.is_down() && moving.on_down == OnDown::Close => Role::IsDown,
         _ if state.is_down() || state == State::Ejected => Role::Keeps,
-        State::Up if is_listed && server.weight > 0 => {
+        _ if takes => {
             let room =
                 server.maxconn.map_or(u64::MAX, |most| most.saturating_sub(server.current()));
             let room = u32::try_from(room).unwrap_or(u32::MAX);
-            Role::Takes { weight: server.weight, room }
+            Role::Takes { weight: server.weight.full(), room }
         }
         _ if may_empty => Role::Empties,
         _ => Role::Keeps,

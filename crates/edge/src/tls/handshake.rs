@@ -19,6 +19,7 @@ use super::date::Date;
 use super::failure::Failure;
 use crate::access_log::ConnectionRecord;
 use crate::challenge;
+use crate::client_address::ClientAddress;
 use crate::end::{End, Party, Phase, Reason};
 use crate::linger::linger;
 use crate::service::EdgeShard;
@@ -47,7 +48,7 @@ pub async fn handshake(
     });
     let log = |failure, error| {
         let record = ConnectionRecord {
-            peer,
+            client: ClientAddress::direct(peer),
             listener,
             begun,
             requests: 0,

@@ -22,10 +22,17 @@ pub struct Hop<'h> {
 /// The `Forwarded` element of a hop, such as `for="[2001:db8::1]";host=example.com;proto=https`.
 pub fn forwarded_element(hop: &Hop<'_>) -> HeaderValue {
     let mut out = BytesMut::with_capacity(ELEMENT_BYTES);
+    out.extend_from_slice(b"for=");
     match hop.peer.to_canonical() {
-        IpAddr::V4(address) => out.extend_from_slice(format!("for={address}").as_bytes()),
+        // Of a Unix socket (RFC 7239, section 6.2).
+        address if address.is_unspecified() => out.extend_from_slice(b"unknown"),
+        address @ IpAddr::V4(_) => put_address(address, &mut out),
         // A colon or bracket is not for a token (RFC 7239, section 6).
-        IpAddr::V6(address) => out.extend_from_slice(format!("for=\"[{address}]\"").as_bytes()),
+        address @ IpAddr::V6(_) => {
+            out.extend_from_slice(b"\"[");
+            put_address(address, &mut out);
+            out.extend_from_slice(b"]\"");
+        }
     }
     if let Some(host) = hop.host {
         out.extend_from_slice(b";host=");
@@ -38,8 +45,23 @@ pub fn forwarded_element(hop: &Hop<'_>) -> HeaderValue {
 
 /// A client's address for `X-Forwarded-For`: bare, also if it is of IPv6.
 pub fn forwarded_for(peer: IpAddr) -> HeaderValue {
-    let address = peer.to_canonical().to_string();
-    HeaderValue::try_from(address).expect("an address is ASCII")
+    let peer = peer.to_canonical();
+    if peer.is_unspecified() {
+        return HeaderValue::from_static("unknown");
+    }
+    let mut out = BytesMut::with_capacity(ADDRESS_BYTES);
+    put_address(peer, &mut out);
+    HeaderValue::from_maybe_shared(out.freeze()).expect("an address is ASCII")
+}
+
+/// The `Forwarded` element of a proxy that another one has heard of the client from.
+pub fn forwarded_proxy(proxy: IpAddr) -> HeaderValue {
+    let node = match proxy.to_canonical() {
+        proxy if proxy.is_unspecified() => "for=unknown".to_owned(),
+        IpAddr::V4(proxy) => format!("for={proxy}"),
+        IpAddr::V6(proxy) => format!("for=\"[{proxy}]\""),
+    };
+    HeaderValue::try_from(node).expect("an address is ASCII")
 }
 
 /// Adds an element to a comma list, on one line with what is there.
@@ -60,6 +82,24 @@ pub fn append_element(headers: &mut HeaderMap, name: &HeaderName, element: Heade
     headers.insert(name, list.expect("header values joined by commas are a header value"));
 }
 
+/// An address as [`IpAddr`] is displayed. Every request has it twice, and the machinery of
+/// formatting would take as long as the rest of its rewriting.
+fn put_address(address: IpAddr, out: &mut BytesMut) {
+    let IpAddr::V4(address) = address else {
+        return out.extend_from_slice(address.to_string().as_bytes());
+    };
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.put_u8(b'.');
+        }
+        for (least, unit) in [(100, 100), (10, 10), (0, 1)] {
+            if octet >= least {
+                out.put_u8(b'0' + octet / unit % 10);
+            }
+        }
+    }
+}
+
 /// A token as it is, anything else quoted (RFC 9110, sections 5.6.2 and 5.6.4).
 fn put_word(word: &[u8], out: &mut BytesMut) {
     if !word.is_empty() && word.iter().copied().all(is_token_byte) {
@@ -76,12 +116,15 @@ fn put_word(word: &[u8], out: &mut BytesMut) {
     out.put_u8(b'"');
 }
 
-fn is_token_byte(byte: u8) -> bool {
+pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Room for most, so that the buffer seldom grows.
 const ELEMENT_BYTES: usize = 96;
+
+/// The longest address, in text.
+const ADDRESS_BYTES: usize = 45;
 
 #[cfg(test)]
 mod tests {
@@ -133,5 +176,16 @@ mod tests {
         }
         let lines: Vec<_> = headers.get_all(FORWARDED).into_iter().collect();
         assert_eq!(lines, ["for=a, for=x, for=b, for=c, for=x, for=d, for=x"]);
+    }
+
+    #[test]
+    fn an_address_is_written_as_it_is_displayed() {
+        let octets = (0..=u8::MAX).map(|octet| IpAddr::from([octet, 0, 255 - octet, octet]));
+        let others = ["::1", "2001:db8::8:800:200c:417a"].map(|it| it.parse().unwrap());
+        for address in octets.chain(others) {
+            let mut out = BytesMut::new();
+            put_address(address, &mut out);
+            assert_eq!(out, address.to_string().as_bytes());
+        }
     }
 }

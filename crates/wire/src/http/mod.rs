@@ -6,4 +6,5 @@ pub mod forwarded;
 pub mod framing;
 pub mod hop;
 pub mod query;
+pub mod said;
 pub mod tokens;

@@ -289,6 +289,21 @@ mod tests {
         check_as(&judge, &rules, bytes, (bytes.len(), Rest::None));
         let frame = Violation::FrameTooBig { length: 301, max: 300 };
         check_as(&judge, &rules, b"\x82\x7E\x01\x2D", refused(0, frame));
+        // A message that begins is a new one, whether or not the one before it has ended; so is
+        // one that goes on where none was.
+        let size = |first: u8, length: u8| [vec![first, 0x7E, 0, length], vec![0; length.into()]];
+        for sizes in [
+            [(0x02, 200), (0x02, 250), (0x82, 250)],
+            [(0x80, 250), (0x80, 250), (0x80, 250)],
+            [(0x02, 200), (0x80, 100), (0x80, 250)],
+        ] {
+            let bytes = sizes.map(|(first, length)| size(first, length).concat()).concat();
+            check_as(&judge, &rules, &bytes, (bytes.len(), Rest::None));
+        }
+        for start in [b"\x02\x00\x02\x00\x02\x00\x02\x00", b"\x02\x00\x00\x00\x80\x00\x80\x00"] {
+            let bytes = [start.as_slice(), b"\x80\x00\x80\x00\x80\x00\x80\x00"].concat();
+            check_as(&judge, &rules, &bytes, (bytes.len(), Rest::None));
+        }
         // A length of 64 bits has no end, nor what follows it.
         let lost = b"\x8B\x7F\x80\0\0\0\0\0\0\0\x82\x7E\x01\x2D";
         check_as(&judge, &rules, lost, (lost.len(), Rest::None));
@@ -309,5 +324,10 @@ mod tests {
         let expected = refused(7, Violation::TooFast(crate::Traffic::Messages));
         assert_eq!(judge.pass(&mut cursor, bytes, &STRICT, admit), expected);
         assert_eq!(seen, [1, 9, 2, 0]);
+        // A bad one is bad whatever the rate says, and nobody is charged for it.
+        let none = |_: &FrameHeader| -> Result<(), Violation> { panic!("it is asked about") };
+        let (mut judge, mut cursor) = (Judge::new(Role::Client, Extensions::None), Cursor::new());
+        let expected = refused(0, Violation::ReservedOpcode(3));
+        assert_eq!(judge.pass(&mut cursor, b"\x83\x00", &STRICT, none), expected);
     }
 }

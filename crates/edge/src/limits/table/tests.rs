@@ -135,6 +135,19 @@ fn a_full_table_forgets_the_one_with_the_least_debt_and_nobody_who_is_there() {
 }
 
 #[test]
+fn who_leaves_and_owes_nothing_is_forgotten_at_once() {
+    let quota = Quota { connections: Some(2), ..Quota::default() };
+    let table = Table::new(1000);
+    let come = |number| table.enter(Key([number, 0]), &quota, SECOND).unwrap().0.unwrap();
+    let slots: Vec<Slot> = (0..500).map(come).collect();
+    let other = table.open(come(0), &quota, SECOND).unwrap();
+    slots.into_iter().for_each(|slot| table.leave(slot, &quota, Stage::Handshake, SECOND));
+    assert_eq!((table.census().known, table.census().held), (1, 1));
+    table.leave(other, &quota, Stage::Open, SECOND);
+    assert_eq!((table.census().known, table.census().held), (0, 0));
+}
+
+#[test]
 fn those_who_have_paid_are_forgotten_as_others_come() {
     let arrivals = Pace::new(10, Duration::from_secs(1), 5);
     let quota = Quota { arrivals, ..Quota::default() };

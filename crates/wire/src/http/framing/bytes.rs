@@ -17,9 +17,27 @@ pub(super) fn target(bytes: &[u8]) -> usize {
     run(bytes, TARGET)
 }
 
-/// How many of the first bytes may be in the value of a header.
+/// How many of the first bytes may be in the value of a header. Values are most of a head, so they
+/// are looked at eight bytes at a time as long as there is nothing about them.
 pub(super) fn value(bytes: &[u8]) -> usize {
-    run(bytes, VALUE)
+    let mut taken = 0;
+    while let Some(eight) = bytes[taken..].first_chunk() {
+        if has_control(u64::from_ne_bytes(*eight)) {
+            break;
+        }
+        taken += eight.len();
+    }
+    taken + run(&bytes[taken..], VALUE)
+}
+
+/// Whether one of eight bytes is below a space or is DEL. ("Determine if a word has a byte less than
+/// n", in Anderson's Bit Twiddling Hacks.)
+fn has_control(bytes: u64) -> bool {
+    let each = |byte: u8| u64::from_ne_bytes([byte; 8]);
+    let without_del = bytes ^ each(0x7f);
+    let is_below = bytes.wrapping_sub(each(b' ')) & !bytes;
+    let is_del = without_del.wrapping_sub(each(1)) & !without_del;
+    (is_below | is_del) & each(0x80) != 0
 }
 
 fn run(bytes: &[u8], place: u8) -> usize {
@@ -63,4 +81,22 @@ const fn places() -> [u8; 256] {
         byte += 1;
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_ends_where_its_bytes_one_by_one_do() {
+        for byte in 0..=u8::MAX {
+            for length in 0..20 {
+                for at in 0..length {
+                    let mut bytes = vec![b'a'; length];
+                    bytes[at] = byte;
+                    assert_eq!(value(&bytes), run(&bytes, VALUE), "{byte} at {at} of {length}");
+                }
+            }
+        }
+    }
 }

@@ -120,7 +120,9 @@ fn a_request_line_is_three_words() {
     check_head("GET /\u{fc} HTTP/1.1", Fault::Target(0xc3));
     check_head("GET /\x7f HTTP/1.1", Fault::Target(0x7f));
     check_head("GET /\ta HTTP/1.1", Fault::Target(b'\t'));
-    check_head("GET /<a> HTTP/1.1", Fault::Target(b'<'));
+    for sign in ['<', '>', '`', '"'] {
+        check_head(&format!("GET /{sign}a HTTP/1.1"), Fault::Target(sign as u8));
+    }
     check_head("GET /", Fault::NoVersion);
     check_head("GET / ", Fault::NoVersion);
     check_head("GET *", Fault::NoVersion);
@@ -147,7 +149,10 @@ fn a_header_is_one_line_of_a_name_and_a_value() {
     check_header("X\x0b: 1", Fault::Name(0x0b));
     check_header("X: a\0b", Fault::Value(0));
     check_header("X: a\x7fb", Fault::Value(0x7f));
-    check_header("X: a\rb", Fault::BareCr);
+    for other in ["b", " b", "\tb", "\rb", "\0b"] {
+        check_header(&format!("X: a\r{other}"), Fault::BareCr);
+        check_head(&format!("GET / HTTP/1.1\r{other}"), Fault::BareCr);
+    }
     check_header("X: a\nb: c", Fault::BareLf);
     check("GET / HTTP/1.1\n\n", 1, Fault::BareLf);
     check("GET / HTTP/1.1\r\n\n", 1, Fault::BareLf);
@@ -204,6 +209,19 @@ fn chunks_are_as_long_as_they_say() {
     check_chunks("0\r\nContent-Length: 5", Fault::TrailerFrames);
     check_chunks("0\r\nX: y\nZ: 1", Fault::BareLf);
     check_chunks(&format!("0\r\nX: {}", "x".repeat(100)), Fault::HeaderTooLarge { max: 100 });
+    // Trailers have a head's bounds, all of them.
+    let with_trailers = |count: usize| {
+        let more = "X:\r\n".repeat(count);
+        format!("POST / HTTP/1.1\r\n{more}Transfer-Encoding: chunked\r\n\r\n0\r\n{more}Y:\r\n")
+    };
+    check_good(&format!("{}\r\n", with_trailers(7)), 1);
+    check_chunks(&format!("0\r\n{}", "X:\r\n".repeat(9)), Fault::TooManyHeaders { max: 8 });
+    check_chunks(
+        &format!("0\r\n{}", "X: 89012345678\r\n".repeat(17)),
+        Fault::TooManyHeaders { max: 8 },
+    );
+    let long = format!("X: {}\r\n", "x".repeat(90)).repeat(3);
+    check_chunks(&format!("0\r\n{long}"), Fault::HeadTooLarge { max: 256 });
 }
 
 #[test]

@@ -16,8 +16,17 @@ impl Word {
         (self.length, self.is_over, self.is_other) = (0, false, false);
     }
 
-    pub fn extend(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.push(byte));
+    /// Adds the bytes of a token, among which there is no white space.
+    pub fn extend(&mut self, token: &[u8]) {
+        let length = usize::from(self.length);
+        match self.bytes.get_mut(length..length + token.len()) {
+            _ if token.is_empty() => {}
+            Some(room) if !self.is_over => {
+                room.copy_from_slice(token);
+                self.length += token.len() as u8;
+            }
+            _ => self.is_other = true,
+        }
     }
 
     pub fn push(&mut self, byte: u8) {

@@ -1,0 +1,119 @@
+//! Which peers are proxies whose word is taken: by network, or because they come by a Unix socket.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidewire_runtime::conn::is_unix;
+
+use crate::network::{Network, NetworkError};
+use crate::network_set::NetworkSet;
+
+/// Peers that are alike, as they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerRange {
+    /// Whoever connects to a Unix socket: the rights to its file say who can.
+    Unix,
+    Network(Network),
+}
+
+/// Peers whose word is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerSet {
+    networks: NetworkSet,
+    has_unix: bool,
+}
+
+impl PeerSet {
+    /// Whether a connection's `peer` is one of them.
+    pub fn has_peer(&self, peer: SocketAddr) -> bool {
+        if is_unix(peer) { self.has_unix } else { self.networks.contains(peer.ip()) }
+    }
+
+    /// Whether one of them is at `address`.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.networks.contains(address)
+    }
+}
+
+impl FromIterator<PeerRange> for PeerSet {
+    fn from_iter<I: IntoIterator<Item = PeerRange>>(ranges: I) -> Self {
+        let mut has_unix = false;
+        let networks = ranges.into_iter().filter_map(|range| match range {
+            PeerRange::Network(network) => Some(network),
+            PeerRange::Unix => {
+                has_unix = true;
+                None
+            }
+        });
+        let networks = networks.collect();
+        Self { networks, has_unix }
+    }
+}
+
+impl FromStr for PeerRange {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        if text == "unix" { Ok(Self::Unix) } else { text.parse().map(Self::Network) }
+    }
+}
+
+impl fmt::Display for PeerRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix => f.write_str("unix"),
+            Self::Network(network) => network.fmt(f),
+        }
+    }
+}
+
+impl Serialize for PeerRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for PeerRange {
+    fn schema_name() -> Cow<'static, str> {
+        "PeerRange".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "An address or network, such as 10.0.0.0/8, or unix: whoever comes by a Unix socket."
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewire_runtime::conn::UNIX;
+
+    use super::*;
+
+    #[test]
+    fn a_unix_socket_is_in_no_network() {
+        let set = |texts: &[&str]| -> PeerSet {
+            texts.iter().map(|text| text.parse::<PeerRange>().unwrap()).collect()
+        };
+        let all = set(&["0.0.0.0/0", "::/0"]);
+        assert!(!all.has_peer(UNIX));
+        assert!(all.has_peer("[::ffff:192.0.2.1]:1".parse().unwrap()));
+        let unix = set(&["unix"]);
+        assert!(unix.has_peer(UNIX));
+        assert!(!unix.has_address(UNIX.ip()));
+        assert!(!unix.has_peer("192.0.2.1:1".parse().unwrap()));
+    }
+}
