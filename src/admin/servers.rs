@@ -137,6 +137,11 @@ pub(super) fn encode(nodes: &[Arc<NodeView>], out: &mut Out<'_>) -> fmt::Result 
         count(|it| &it.counts.checks),
     )?;
     out.counter(
+        "edge_server_ejections",
+        "Times that the server was ejected",
+        count(|it| &it.counts.ejections),
+    )?;
+    out.counter(
         "edge_server_check_microseconds",
         "The time that health checks have taken together",
         count(|it| &it.counts.check_microseconds),

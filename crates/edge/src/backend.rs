@@ -22,6 +22,7 @@ use crate::balance::algorithm::Algorithm;
 use crate::balance::key::Key;
 use crate::caller::{Caller, Preference};
 use crate::choice::{Changed, Choice, takes_newcomers};
+use crate::ejection::{EjectConfig, Ejection};
 use crate::health::CheckConfig;
 use crate::queue::{Given, Queue, Served, Ticket, Wish};
 use crate::rebalance::{Moving, OnDown, RebalanceConfig};
@@ -61,6 +62,7 @@ pub struct BackendConfig {
     #[serde(default)]
     pub on_down: OnDown,
     pub rebalance: Option<RebalanceConfig>,
+    pub eject: Option<EjectConfig>,
     /// How long the weight of a server grows, from next to nothing, after it has come up again.
     pub slowstart: Option<Period>,
     /// Most WebSockets to all of its servers at a time; one more gets a 503. 0 is no bound.
@@ -88,6 +90,7 @@ pub struct Backend {
     pub check: CheckConfig,
     pub retries: u32,
     pub moving: Moving,
+    pub ejection: Option<Ejection>,
     /// What of a request decides which server it gets.
     pub key: Option<Key>,
     pub stick: Stick,
@@ -151,6 +154,7 @@ impl Backend {
             check: config.check.clone(),
             retries: config.retries,
             moving: Moving::new(config.rebalance.clone(), config.on_down),
+            ejection: config.eject.clone().map(Ejection::new),
             key: match &config.balance {
                 Algorithm::Hash(key) => Some(key.clone()),
                 _ => None,

@@ -29,6 +29,7 @@ pub mod cors;
 pub mod cross_site;
 pub mod dial;
 pub mod door;
+pub mod ejection;
 pub mod end;
 pub mod endpoint;
 pub mod exchange;
