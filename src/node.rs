@@ -18,6 +18,7 @@ use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
 use tidewire_edge::limits::turnstile::Turnstile;
 use tidewire_edge::metrics::EdgeMetrics;
+use tidewire_edge::rebalance;
 use tidewire_edge::route::{Route, Target};
 use tidewire_edge::rules::Rules;
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
@@ -121,6 +122,7 @@ impl Node {
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
         let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(rebalance::control::spawn(&edge.backends, control));
         probes.extend(kept);
         probes.extend(searching);
         probes.extend(tls::watch::spawn(&edge.tls, control));

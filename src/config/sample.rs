@@ -202,6 +202,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("backend.check.expect", r#""ready""#),
     ("backend.check.fast_interval", r#""500ms""#),
     ("backend.check.down_interval", r#""5s""#),
+    ("backend.eject", r#"{ connect_errors = 5, base = "10s" }"#),
+    ("backend.rebalance", r#"{ band = "2%", rate = "50/s" }"#),
     ("backend.timeout.connect", r#""1s""#),
     ("backend.timeout.server", r#""1m""#),
     ("backend.timeout.tunnel", r#""12h""#),

@@ -37,6 +37,7 @@ impl<'c> Checks<'c> {
         }
         self.servers(backend, servers);
         self.balance(backend, place);
+        self.moving(backend, place);
         let timeouts = [
             ("connect", backend.timeout.connect),
             ("server", backend.timeout.server),

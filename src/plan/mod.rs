@@ -22,6 +22,7 @@ mod https;
 mod hub;
 mod limits;
 mod listeners;
+mod moving;
 mod names;
 pub mod process;
 mod proxies;

@@ -5,11 +5,13 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidewire_runtime::groups::Members;
 
 use crate::server_state::{Operator, Status};
 use crate::weight::Weight;
@@ -118,6 +120,8 @@ pub struct Server {
     pub check_address: Option<Address>,
     /// Whether it takes clients, and why not.
     pub status: Status,
+    /// Its tunnels that were not told to go, where clients are moved.
+    pub members: Arc<Members>,
     current: AtomicU64,
     /// WebSockets among its clients.
     pub tunnels: AtomicU64,
@@ -130,6 +134,16 @@ pub struct Server {
 pub struct ServerId(u32);
 
 impl ServerId {
+    /// A number that no other server has.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(number: u32) -> Self {
+        Self(number)
+    }
+
     fn next() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -171,6 +185,7 @@ impl Server {
             maxconn: (config.maxconn > 0).then_some(u64::from(config.maxconn)),
             check_address: config.check_address.clone(),
             status: Status::new(config.state),
+            members: Arc::default(),
             current: AtomicU64::new(0),
             tunnels: AtomicU64::new(0),
             counts: ServerCounts::default(),

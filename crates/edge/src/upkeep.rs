@@ -20,6 +20,7 @@ impl Backend {
             server.weight.start_slowly(Instant::now());
         }
         self.look_again();
+        self.moving.note_change();
         true
     }
 
@@ -34,6 +35,13 @@ impl Backend {
                 facts.ejected = None;
             }
         })
+    }
+
+    /// Sets the weight of `server`, until its configuration has another one.
+    pub fn set_weight(self: &Arc<Self>, server: &Server, weight: u16) {
+        server.weight.set(weight);
+        self.look_again();
+        self.moving.note_change();
     }
 
     fn tell(&self, server: &Server, change: &Change) {

@@ -14,6 +14,7 @@ pub mod conn;
 pub mod connections;
 pub mod core_dump;
 pub mod deadline;
+pub mod groups;
 pub mod limit;
 pub mod listener;
 pub mod mailbox;

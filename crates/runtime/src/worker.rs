@@ -26,6 +26,7 @@ use crate::allocator::{Giveback, keep_through_bursts, note_burst};
 use crate::conn::Conn;
 use crate::connections::{Connections, Watch};
 use crate::deadline::{TICK, Tick};
+use crate::groups::Whom;
 use crate::listener::{self, Accepting, Fresh, Listener};
 use crate::mailbox::{self, Receiver, Sender};
 use crate::metrics::WorkerMetrics;
@@ -116,6 +117,17 @@ impl Worker {
         if self.connections.borrow().len() == 0 {
             self.empty.notify_one();
         }
+    }
+
+    /// How many of its connections are in a group.
+    pub fn group_len(&self, group: u32) -> usize {
+        self.connections.borrow().group_len(group)
+    }
+
+    /// Tells up to `most` of a group to leave it; returns how many were told. They are in no group
+    /// from then on.
+    pub fn tell_to_leave(&self, group: u32, most: usize, whom: Whom) -> usize {
+        self.connections.borrow_mut().tell_to_leave(group, most, whom, self.now())
     }
 
     pub(crate) fn connections(&self) -> &RefCell<Connections> {
