@@ -22,6 +22,7 @@ mod hub;
 mod limits;
 mod listeners;
 mod names;
+mod pings;
 pub mod process;
 mod proxies;
 mod reach;
@@ -52,6 +53,7 @@ use tidewire_edge::cross_site::CrossSite;
 use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::limits::Limits;
 use tidewire_edge::limits::quota::Quotas;
+use tidewire_edge::pings::Pings;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::rules::Rule;
@@ -147,6 +149,7 @@ pub struct RoutePlan {
     pub cross_site: CrossSite,
     pub addresses: AddressRules,
     pub limits: Limits,
+    pub pings: Pings,
 }
 
 /// What takes the requests of a route.

@@ -29,6 +29,7 @@ impl<'c> Checks<'c> {
             let cross_site = self.cross_site(route, place);
             let addresses = self.addresses(&route.into(), place);
             let limits = self.limits(route, place, config);
+            let pings = self.pings(route, place);
             if let Some(target) = self.target(route, place, config) {
                 routes.push(RoutePlan {
                     name,
@@ -38,6 +39,7 @@ impl<'c> Checks<'c> {
                     cross_site,
                     addresses,
                     limits,
+                    pings,
                 });
             }
         }

@@ -10,6 +10,7 @@ use crate::backend::Backend;
 use crate::cross_site::CrossSite;
 use crate::limits::Limits;
 use crate::path::{self, Captures, PathPattern, Reading};
+use crate::pings::Pings;
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::rules::condition::{Asked, Condition};
 use crate::static_files::StaticFiles;
@@ -25,6 +26,7 @@ pub struct Route {
     pub target: Target,
     pub cross_site: CrossSite,
     pub limits: Limits,
+    pub pings: Pings,
 }
 
 /// What a request must be for a route to take it: the path as the pattern has it, and the
@@ -111,7 +113,15 @@ mod tests {
         let target = Target::Endpoint(0);
         let cross_site = CrossSite::default();
         let limits = Limits::resolve(&LimitsConfig::default(), &LimitsConfig::default());
-        Route { name: name.into(), matcher, access: None, target, cross_site, limits }
+        Route {
+            name: name.into(),
+            matcher,
+            access: None,
+            target,
+            cross_site,
+            limits,
+            pings: Pings::default(),
+        }
     }
 
     fn check(uri: &str, host: &str, is_websocket: bool, listener: usize, expected: &str) {
