@@ -178,14 +178,14 @@ pub enum ServersVerb {
 ///
 /// ready: it takes clients, as far as its health checks find it well. drain: it takes no new
 /// clients, only those that stick to it; who is there stays. maintenance: it takes nobody and is
-/// not checked.
+/// not checked. weight=N: its share of new clients, 0 to 256; 0 is none.
 #[derive(Args, Debug)]
 pub struct SetServerArgs {
     /// Which server
     #[arg(value_name = "BACKEND/SERVER")]
     pub server: ServerName,
 
-    /// What it is to be: ready, drain or maintenance
+    /// What it is to be: ready, drain, maintenance or weight=N
     #[arg(value_name = "CHANGE", required = true)]
     pub changes: Vec<ServerChange>,
 
@@ -297,6 +297,8 @@ Examples:
   Take one out, with its clients left where they are, and back in:
     tidewire servers set chat/server1 drain
     tidewire servers set chat/server1 ready
+  Give it half of what the others get, each with a weight of 2:
+    tidewire servers set chat/server1 weight=1
   At a node elsewhere that has an admin token:
     export TIDEWIRE_ADMIN=http://10.0.0.2:9090 TIDEWIRE_ADMIN_TOKEN=...
     tidewire servers set chat/server1 maintenance

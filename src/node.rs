@@ -1,6 +1,5 @@
 //! A running node: workers that serve what a plan says, its hub, its probes.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +11,14 @@ use tidewire_auth::revocation::Revocations;
 use tidewire_edge::address_rules;
 use tidewire_edge::auth::authority::{Asked, Authority, Check};
 use tidewire_edge::auth::headers::IdentityHeaders;
-use tidewire_edge::backend::Backend;
+use tidewire_edge::backend::{Backend, BackendConfig};
+use tidewire_edge::discovery::{Discovery, DiscoveryView};
 use tidewire_edge::door::Door;
 use tidewire_edge::endpoint::Endpoint;
 use tidewire_edge::health;
 use tidewire_edge::limits::turnstile::Turnstile;
 use tidewire_edge::metrics::EdgeMetrics;
+use tidewire_edge::rebalance;
 use tidewire_edge::route::{Route, Target};
 use tidewire_edge::rules::Rules;
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
@@ -27,7 +28,7 @@ use tidewire_hub::broker::BrokerState;
 use tidewire_hub::broker::memory::MemoryBroker;
 use tidewire_hub::hub::Hub;
 use tidewire_hub::route::HubRoute;
-use tidewire_runtime::listener::Listener;
+use tidewire_runtime::listener::{Address, Listener};
 use tidewire_runtime::metrics::WorkerMetrics;
 use tidewire_runtime::worker::{BuildService, Drainer, Service, Worker, Workers};
 use tokio::runtime::Handle;
@@ -50,7 +51,7 @@ pub struct Node {
     _acme: Option<Acme>,
     drain_deadline: Duration,
     /// The addresses of its listeners, with the ports that the system chose.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     pub view: Arc<NodeView>,
 }
 
@@ -66,6 +67,8 @@ pub struct NodeView {
     pub hub: Option<Arc<Hub>>,
     pub revoker: Arc<Revoker>,
     pub acme_metrics: Arc<AcmeMetrics>,
+    /// How servers are found, by the index of their backend.
+    pub discoveries: Vec<(usize, Arc<DiscoveryView>)>,
     /// How clients say who they are.
     pub methods: Vec<Arc<Method>>,
     is_draining: AtomicBool,
@@ -86,15 +89,18 @@ impl Node {
         control: &Handle,
     ) -> anyhow::Result<Self> {
         let count = plan.workers.get();
-        let addresses = listeners.iter().map(Listener::address).collect();
+        let addresses = listeners.iter().map(|it| it.address().clone()).collect();
         let drain_deadline = plan.drain_deadline.0;
         let hub = plan.hub.clone().map(|config| Hub::start(config, memory, control, count));
         let (revocation, hub_config) = (plan.revocation.clone(), plan.hub.clone());
         let acme = plan.acme.clone();
         let kept: Vec<_> = plan.auths.iter().filter_map(|auth| auth.keep(control)).collect();
         let methods = plan.auths.iter().filter_map(|auth| auth.method().cloned()).collect();
+        let mut plan = plan;
+        let searches: Vec<_> = plan.backends.iter_mut().map(|it| it.search()).collect();
         let (edge, topics) = assemble(plan);
         let edge = Arc::new(edge);
+        let (discoveries, searching) = search(searches, &edge.backends, control);
         let revoker = Revoker::start(
             revocation,
             Arc::clone(&edge.revocations),
@@ -116,7 +122,9 @@ impl Node {
         let build: BuildService = Arc::new(move |worker| build.service(worker));
         let workers = Workers::spawn(name, count, listeners, &build).context("cannot start")?;
         let mut probes = health::watch::spawn(&edge.backends, control);
+        probes.extend(rebalance::control::spawn(&edge.backends, control));
         probes.extend(kept);
+        probes.extend(searching);
         probes.extend(tls::watch::spawn(&edge.tls, control));
         probes.extend(address_rules::spawn(edge.doors().map(|door| &door.addresses), control));
         let acme_metrics = Arc::default();
@@ -129,6 +137,7 @@ impl Node {
             hub,
             revoker,
             acme_metrics,
+            discoveries,
             methods,
             is_draining: AtomicBool::new(false),
         });
@@ -158,6 +167,7 @@ impl NodeView {
     pub fn ask_for_reload(&self) {
         self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
         self.edge.doors().for_each(|door| door.addresses.ask_for_reload());
+        self.discoveries.iter().for_each(|(_, view)| view.ask());
     }
 
     /// Whether no more clients should come, and those who are here may stay.
@@ -200,14 +210,42 @@ pub fn bind(plan: &Plan) -> anyhow::Result<Vec<Listener>> {
     let (listeners, workers) = (&plan.listeners, plan.workers.get());
     let mut bound = Vec::new();
     for (index, listener) in listeners.iter().enumerate() {
-        for &address in &listener.bind {
-            let socket = Listener::bind(index, address, workers).with_context(|| {
+        for address in &listener.bind {
+            let socket = Listener::bind(index, address, workers, listener.sockets);
+            let socket = socket.with_context(|| {
                 format!("listener `{}` cannot listen on {address}", listener.name)
             })?;
             bound.push(socket);
         }
     }
     Ok(bound)
+}
+
+/// Looks for the servers of those backends that find them, for as long as the node runs. Waits a
+/// moment for the first answers, so that the first clients find servers. What can be seen of each,
+/// by the index of its backend, and the tasks.
+#[expect(clippy::type_complexity, reason = "two lists, taken apart at once")]
+fn search(
+    searches: Vec<Option<(Discovery, BackendConfig)>>,
+    backends: &[Arc<Backend>],
+    control: &Handle,
+) -> (Vec<(usize, Arc<DiscoveryView>)>, Vec<JoinHandle<()>>) {
+    let (mut views, mut tasks) = (Vec::new(), Vec::new());
+    let (begun, has_begun) = std::sync::mpsc::channel::<()>();
+    let mut patience = Duration::ZERO;
+    for (index, search) in searches.into_iter().enumerate() {
+        let Some((discovery, config)) = search else { continue };
+        patience = patience.max(discovery.timeout());
+        let (view, backend) = (Arc::<DiscoveryView>::default(), Arc::clone(&backends[index]));
+        views.push((index, Arc::clone(&view)));
+        let begun = begun.clone();
+        let has_begun = move || drop(begun);
+        tasks.push(control.spawn(discovery.run(backend, config, view, has_begun)));
+    }
+    drop(begun);
+    // Over when all have begun, as nobody has the other end any more then.
+    let _ = has_begun.recv_timeout(patience);
+    (views, tasks)
 }
 
 /// Turns a plan into the edge that serves it, and the topics of its hub routes, to which the edge's
@@ -298,6 +336,7 @@ fn assemble_route(
         cross_site: route.cross_site,
         limits: route.limits,
         pings: route.pings,
+        changes: route.changes,
     }
 }
 

@@ -17,6 +17,7 @@ fn the_metrics_page_has_every_metric_with_its_type_and_labels() {
         // The others are those of `up`, some of them without a value yet.
         name.starts_with("auth_")
             || name.starts_with("edge_auth_")
+            || name.starts_with("edge_discovery_")
             || name.starts_with("edge_rule_")
     }));
     assert_eq!(exposed, documented, "left is exposed, right is docs/metrics.md");
@@ -47,7 +48,7 @@ fn scrape() -> String {
     })
 }
 
-/// The metrics of an edge that has a rule, and has fetched a key set from another that answers with
+/// The metrics of an edge that has a rule, looks for servers, and has fetched a key set from another that answers with
 /// it.
 fn scrape_auth() -> String {
     let listen = "[[listen]]\nname = 'public'\nbind = '127.0.0.1:0'\n\n[[route]]\n";
@@ -56,7 +57,8 @@ fn scrape_auth() -> String {
     let auth =
         format!("[[auth]]\nname = 'users'\njwt = {{ jwks = 'http://{}/' }}\n", issuer.address());
     let rule = "[[rule]]\nthen.response_header.set.X-A = '1'\n";
-    let edge = Tidewire::run(&format!("{listen}respond = {{ status = 204 }}\n{auth}{rule}"));
+    let found = "[[backend]]\nname = 'nodes'\ndiscovery = { dns = 'localhost:1' }\n";
+    let edge = Tidewire::run(&format!("{listen}respond = {{ status = 204 }}\n{auth}{rule}{found}"));
     tidewire_testkit::deadline::until("the key set is fetched", || {
         let text = edge.metrics();
         text.contains("auth_jwks_age_seconds{").then_some(text)

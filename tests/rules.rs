@@ -558,3 +558,71 @@ respond = {{ status = 200, body = "rest" }}
         assert_eq!(ask(edge.address(), &text).text(), expected, "{text}");
     }
 }
+
+#[test]
+fn a_route_changes_what_its_servers_and_its_clients_get() {
+    let server = Backend::start(script::mirrors);
+    let edge = Tidewire::run(&format!(
+        r#"{LISTEN}
+[[auth]]
+name = "keys"
+api_key = {{ key = "0123456789abcdef" }}
+[[rule]]
+then = {{ response_header.set.X-By = "rule" }}
+[[route]]
+path = "/api/{{tenant}}/*"
+backend = "app"
+rewrite = "/{{*}}"
+request_header = {{ set = {{ X-Tenant = "{{tenant}}" }} }}
+response_header = {{ set = {{ X-By = "route", X-Tenant = "{{tenant}}" }} }}
+[[route]]
+path = "/guarded/*"
+auth = "keys"
+backend = "app"
+rewrite = "/{{*}}"
+[[route]]
+backend = "app"
+{}"#,
+        backend("app", &server)
+    ));
+    let answer = ask(edge.address(), &request("/api/a/x/y?z", "X-Tenant: b\r\n")).expect(200);
+    assert_eq!(answer.headers.get("x-by"), Some("route"));
+    assert_eq!(answer.headers.get("x-tenant"), Some("a"));
+    let got = server.request();
+    assert_eq!((got.target.as_str(), got.headers.get("x-tenant")), ("/x/y?z", Some("a")));
+    let answer = ask(edge.address(), &request("/x", "X-Tenant: b\r\n")).expect(200);
+    assert_eq!(answer.headers.get("x-by"), Some("rule"));
+    let got = server.request();
+    assert_eq!((got.target.as_str(), got.headers.get("x-tenant")), ("/x", Some("b")));
+    // Another spelling is guarded, but what it captures is not known.
+    let key = "X-Api-Key: 0123456789abcdef\r\n";
+    for (path, status) in [("/guarded/x", 200), ("//guarded/x", 400), ("/guarded;a/x", 400)] {
+        ask(edge.address(), &request(path, "")).expect(401);
+        ask(edge.address(), &request(path, key)).expect(status);
+    }
+}
+
+/// Where the client is, and what it came by, is what a trusted proxy says, and nobody else.
+#[test]
+fn rules_ask_for_what_trusted_proxies_say_of_a_client() {
+    let server = Backend::start(script::mirrors);
+    let rules = r#"
+[[rule]]
+when = { address = "192.0.2.0/24", tls = true }
+then = { deny = 403 }
+[[rule]]
+then = { request_header.set.X-Client = "{client.address} {scheme}" }
+"#;
+    let trusting = "trusted_proxies = { from = [\"127.0.0.1\"] }\n";
+    let said = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n";
+    let other = "X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\n";
+    let trusts = before(&server, &format!("{trusting}{rules}"));
+    ask(trusts.address(), &request("/", said)).expect(403);
+    ask(trusts.address(), &upgrade("/", said)).expect(403);
+    ask(trusts.address(), &request("/", other)).expect(200);
+    assert_eq!(server.request().headers.get("x-client"), Some("198.51.100.7 https"));
+    let rules = rules.replace(", tls = true", "");
+    let trusts_nobody = before(&server, &rules);
+    ask(trusts_nobody.address(), &request("/", said)).expect(200);
+    assert_eq!(server.request().headers.get("x-client"), Some("127.0.0.1 http"));
+}

@@ -181,8 +181,30 @@ fn what_cannot_be_done_is_said() {
     let unknown = said(&["set", "nodes/c", "drain"]);
     assert!(unknown.contains("404") && unknown.contains("no server nodes/c"), "{unknown}");
     assert!(said(&["set", "nodes", "drain"]).contains("BACKEND/SERVER"));
-    assert!(said(&["set", "nodes/a", "off"]).contains("ready, drain or maintenance"));
+    assert!(said(&["set", "nodes/a", "off"]).contains("ready, drain, maintenance or weight=N"));
     assert!(said(&["set", "nodes/a"]).contains("CHANGE"));
+}
+
+#[test]
+fn a_weight_is_set_at_run_time() {
+    let (edge, _servers) = rig("");
+    let given = || {
+        let before = [leases(&edge, "a"), leases(&edge, "b")];
+        for _ in 0..8 {
+            WebSocket::connect(edge.address(), "/ws").expect_echo("served");
+        }
+        [leases(&edge, "a") - before[0], leases(&edge, "b") - before[1]]
+    };
+    assert_eq!(given(), [4.0, 4.0]);
+    let table = printed(&edge, &["set", "nodes/a", "weight=3"]);
+    assert_eq!(table.lines().nth(1).unwrap().split_whitespace().nth(3), Some("3"), "{table}");
+    assert_eq!(given(), [6.0, 2.0]);
+    // Both at once; a weight of 0 is as good as a drain.
+    printed(&edge, &["set", "nodes/a", "weight=0", "ready"]);
+    assert_eq!(given(), [0.0, 8.0]);
+    expect_state(&edge, "a", "up");
+    let too_much = servers(&edge, &["set", "nodes/a", "weight=257"]);
+    assert!(String::from_utf8_lossy(&too_much.stderr).contains("0 to 256"));
 }
 
 /// What the admin listener at `address` says to a POST to `/servers`.

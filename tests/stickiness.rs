@@ -227,22 +227,27 @@ fn who_sticks_to_a_server_that_is_down_gets_another() {
 }
 
 #[test]
-fn a_weight_of_zero_keeps_those_who_stick() {
+fn a_server_that_is_to_get_no_newcomers_keeps_those_who_stick() {
     let [a, b] = ["a", "b"].map(|name| Backend::start(serves(name)));
     let stick = format!("stick = {{ insert = {{}}, {SECRET} }}");
     let before = edge(&[&a, &b], &stick);
     let answers = [ask(&before, "/", ""), ask(&before, "/", "")];
     let of_b = answers.iter().find(|answer| answer.text() == "b").expect("in turn");
-    // The same, but that `b` is to get no new clients.
-    let after = Tidewire::run(&format!(
-        "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n[[route]]\nbackend = \"nodes\"\n\
-         [[backend]]\nname = \"nodes\"\nserver = [\n  {{ name = \"a\", address = \"{}\" }},\n  \
-         {{ name = \"b\", address = \"{}\", weight = 0 }},\n]\n{stick}",
-        a.address(),
-        b.address()
-    ));
-    assert_eq!([(); 3].map(|()| ask(&after, "/", "").text()), ["a"; 3]);
-    assert_eq!(ask(&after, "/", &cookie_of(of_b)).text(), "b");
+    // The same, but that `b` is to get no new clients, or none at all.
+    for (of_server, expected) in
+        [("weight = 0", "b"), ("state = \"drain\"", "b"), ("state = \"maintenance\"", "a")]
+    {
+        let after = Tidewire::run(&format!(
+            "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n[[route]]\n\
+             backend = \"nodes\"\n[[backend]]\nname = \"nodes\"\nserver = [\n  \
+             {{ name = \"a\", address = \"{}\" }},\n  \
+             {{ name = \"b\", address = \"{}\", {of_server} }},\n]\n{stick}",
+            a.address(),
+            b.address()
+        ));
+        assert_eq!([(); 3].map(|()| ask(&after, "/", "").text()), ["a"; 3], "{of_server}");
+        assert_eq!(ask(&after, "/", &cookie_of(of_b)).text(), expected, "{of_server}");
+    }
 }
 
 /// A server of sessions such as Socket.IO's: it names one, and knows its own only. `split` is where

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod balance;
+mod discovery;
 mod exposition;
 mod guard;
 mod hub;

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tidewire_edge::backend::Backend;
+use tidewire_edge::end::Reason;
 use tidewire_edge::server::Server;
 use tidewire_edge::server_state::{Operator, State as ServerState};
 use tracing::info;
@@ -30,6 +31,8 @@ pub struct Request {
     pub server: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Operator>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
 }
 
 /// The servers that a node has, or that were changed.
@@ -72,8 +75,11 @@ pub async fn set(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Byte
         Ok(request) => request,
         Err(wrong) => return fault(StatusCode::BAD_REQUEST, &wrong.to_string()),
     };
-    if request.state.is_none() {
-        return fault(StatusCode::BAD_REQUEST, "expected `state`");
+    if request.state.is_none() && request.weight.is_none() {
+        return fault(StatusCode::BAD_REQUEST, "expected `state` or `weight`");
+    }
+    if request.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
+        return fault(StatusCode::BAD_REQUEST, "`weight` is expected to be 0 to 256");
     }
     let meant = all(&admin.nodes).filter(|(node, backend, server)| {
         request.node.as_ref().is_none_or(|name| *name == node.name)
@@ -98,6 +104,16 @@ fn carry_out(request: &Request, node: &NodeView, backend: &Arc<Backend>, server:
               "the operator has set a state");
         backend.set_operator(server, state);
     }
+    if let Some(weight) = request.weight {
+        info!(
+            node = node.name,
+            backend = backend.name,
+            server = server.name,
+            weight,
+            "the operator has set a weight"
+        );
+        backend.set_weight(server, weight);
+    }
 }
 
 /// What is counted of them beside their clients.
@@ -121,10 +137,35 @@ pub(super) fn encode(nodes: &[Arc<NodeView>], out: &mut Out<'_>) -> fmt::Result 
         count(|it| &it.counts.checks),
     )?;
     out.counter(
+        "edge_server_ejections",
+        "Times that the server was ejected",
+        count(|it| &it.counts.ejections),
+    )?;
+    out.counter(
         "edge_server_check_microseconds",
         "The time that health checks have taken together",
         count(|it| &it.counts.check_microseconds),
-    )
+    )?;
+    moved(nodes, out)
+}
+
+fn moved(nodes: &[Arc<NodeView>], out: &mut Out<'_>) -> fmt::Result {
+    let moved = nodes.iter().flat_map(|node| {
+        node.edge.backends.iter().flat_map(move |backend| {
+            let counts = &backend.moving.counts;
+            let counts =
+                [(Reason::Rebalance, &counts.rebalance), (Reason::ServerDown, &counts.server_down)];
+            counts.map(|(reason, count)| {
+                let labels = vec![
+                    ("node", node.name.clone()),
+                    ("backend", backend.name.clone()),
+                    ("reason", reason.as_str().to_owned()),
+                ];
+                (labels, count.load(Ordering::Relaxed))
+            })
+        })
+    });
+    out.counter("edge_backend_moved", "Clients that were told to come again, by why", moved)
 }
 
 fn all(
@@ -160,3 +201,6 @@ fn labels(node: &NodeView, backend: &Backend, server: &Server) -> Labels {
         ("server", server.name.clone()),
     ]
 }
+
+/// HAProxy's, as in the configuration.
+const WEIGHT_MAX: u16 = 256;

@@ -12,9 +12,13 @@ use tidewire_edge::head_limits::HttpConfig;
 use tidewire_edge::limits::quota::ArrivalLimitsConfig;
 use tidewire_edge::network::Network;
 
+use tidewire_runtime::listener::{Address, ListenOptions};
+use tidewire_runtime::tcp_options::TcpOptions;
+
 use super::one_or_many::OneOrMany;
 use super::proxies::{ProxyProtocolConfig, TrustedProxiesConfig};
 use super::tls::TlsConfig;
+use super::unix::UnixConfig;
 
 /// Addresses on which clients are accepted alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,8 +27,19 @@ pub struct ListenConfig {
     /// Its name, by which routes refer to it; unique.
     pub name: String,
     /// One address or a list of them: `0.0.0.0:80` is every IPv4 address of the machine, `[::]:80`
-    /// every IPv6 address. Port 0 is a port that the system chooses.
+    /// every IPv6 address, and `unix:/run/tidewire/edge.sock` a Unix socket. Port 0 is a port that
+    /// the system chooses.
     pub bind: OneOrMany<BindAddress>,
+    /// Who may connect to its Unix sockets.
+    #[serde(default)]
+    pub unix: UnixConfig,
+    /// When the kernel gives up a connection whose client is gone without a word.
+    #[serde(default)]
+    pub tcp: TcpOptions,
+    /// How many connections the kernel holds for a worker that has not come to them yet; it takes
+    /// no more than `net.core.somaxconn`.
+    #[serde(default = "backlog")]
+    pub backlog: u32,
     /// Send every request to https at this port, 443 as a rule, with a 308 to the same host and
     /// path. No route gets a request of this listener; ACME challenges are answered.
     pub https_redirect: Option<u16>,
@@ -52,9 +67,13 @@ pub struct ListenConfig {
     pub limits: ArrivalLimitsConfig,
 }
 
-/// An address of this machine, with its port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BindAddress(pub SocketAddr);
+fn backlog() -> u32 {
+    ListenOptions::default().backlog
+}
+
+/// An address of this machine, with its port, or the file of a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BindAddress(pub Address);
 
 /// What is wrong with a written address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +84,10 @@ pub enum BindAddressError {
     NoPort(String, String),
     #[error("`{0}` is a name; write an address of this machine, such as \"127.0.0.1:8080\"")]
     Name(String),
+    #[error("`{0}` names no file; write such as \"unix:/run/tidewire/edge.sock\"")]
+    NoPath(String),
+    #[error("`{0}` is too long for a Unix socket; its path may have {PATH_BYTES_MAX} bytes")]
+    LongPath(String),
     #[error("`{0}` is not an address and a port; write such as \"0.0.0.0:80\" or \"[::]:80\"")]
     NotAddress(String),
 }
@@ -74,9 +97,16 @@ impl FromStr for BindAddress {
 
     fn from_str(text: &str) -> Result<Self, BindAddressError> {
         if let Ok(address) = text.parse() {
-            return Ok(Self(address));
+            return Ok(Self(Address::Tcp(address)));
         }
         let own = || text.to_owned();
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err(BindAddressError::NoPath(own())),
+                length if length > PATH_BYTES_MAX => Err(BindAddressError::LongPath(own())),
+                _ => Ok(Self(Address::Unix(path.into()))),
+            };
+        }
         if let Ok(address) = text.trim_matches(['[', ']']).parse::<std::net::IpAddr>() {
             let host = SocketAddr::new(address, 0).to_string();
             let host = host.strip_suffix(":0").unwrap_or(&host).to_owned();
@@ -120,11 +150,14 @@ impl JsonSchema for BindAddress {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": ":[0-9]+$",
-            "description": "An address of this machine and a port, such as 0.0.0.0:80 or [::]:80."
+            "pattern": "^unix:.|:[0-9]+$",
+            "description": "An address of this machine and a port, such as 0.0.0.0:80 or [::]:80, or the file of a Unix socket, such as unix:/run/edge.sock."
         })
     }
 }
+
+/// The kernel takes 107, of which the name that a socket has while it gets its rights needs some.
+const PATH_BYTES_MAX: usize = 90;
 
 #[cfg(test)]
 mod tests {
@@ -141,10 +174,13 @@ mod tests {
         check("0.0.0.0:80", "0.0.0.0:80");
         check("[::]:80", "[::]:80");
         check("127.0.0.1:0", "127.0.0.1:0");
+        check("unix:/run/edge.sock", "unix:/run/edge.sock");
     }
 
     #[test]
     fn what_is_not_an_address_is_told_apart() {
+        check("unix:", "names no file");
+        check(&format!("unix:/{}", "x".repeat(90)), "too long for a Unix socket");
         check(":80", "write \"0.0.0.0:80\" for IPv4");
         check("*:80", "write \"0.0.0.0:80\" for IPv4");
         check("10.0.0.1", "such as \"10.0.0.1:80\"");

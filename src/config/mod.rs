@@ -36,6 +36,7 @@ pub mod suggest;
 pub mod syntax;
 pub mod tls;
 pub mod tree;
+pub mod unix;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -20,6 +20,7 @@ use tidewire_edge::static_files::StaticConfig;
 use tidewire_hub::route::TopicRoute;
 
 use super::one_or_many::OneOrMany;
+use super::rule::HeaderEditsConfig;
 
 /// Takes the requests that match all that is set in it, and has exactly one target: `backend`,
 /// `hub`, `static`, `redirect` or `respond`.
@@ -94,6 +95,12 @@ pub struct RouteConfig {
     /// pinged by default.
     #[serde(default)]
     pub ping: PingConfig,
+    /// The path that its servers get, with `{name}` and `{*}` for what its `path` captures.
+    pub rewrite: Option<String>,
+    /// What is changed of the headers that its servers get.
+    pub request_header: Option<HeaderEditsConfig>,
+    /// What is changed of the headers of answers to those whom it takes, also of a 101.
+    pub response_header: Option<HeaderEditsConfig>,
     /// Target: the name of the backend whose servers answer.
     pub backend: Option<String>,
     /// Target: a topic of this node's hub. Needs `[hub]`.

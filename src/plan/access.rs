@@ -290,7 +290,7 @@ fn in_the_clear(auth: &AuthConfig) -> Option<&'static str> {
 
 /// Whether others than this machine can connect.
 fn is_public(listener: &ListenConfig) -> bool {
-    listener.bind.0.iter().any(|address| !address.0.ip().is_loopback())
+    listener.bind.0.iter().any(|it| it.0.tcp().is_some_and(|it| !it.ip().is_loopback()))
 }
 
 /// What the question of forward auth must not have of the client's request: it is another message.

@@ -229,8 +229,9 @@ impl<'c> Checks<'c> {
         }
         let place = self.place.key("acme").key("challenge");
         let asked: Vec<&ListenConfig> = config.listen.iter().filter(|it| is_asked(it)).collect();
-        let is_there =
-            |it: &&ListenConfig| it.bind.0.iter().any(|address| address.0.port() == port);
+        let is_there = |it: &&ListenConfig| {
+            it.bind.0.iter().any(|it| it.0.tcp().is_some_and(|it| it.port() == port))
+        };
         if asked.is_empty() {
             let finding = Diagnostic::error("no listener answers the challenge `http-01`");
             let help = "add a `[[listen]]` without `tls`, bound to \"0.0.0.0:80\"";

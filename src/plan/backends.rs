@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use tidewire_edge::backend::BackendConfig;
+use tidewire_edge::discovery::Discovery;
 
 use super::Checks;
 use crate::config::Config;
@@ -10,26 +11,33 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::place::Place;
 
 impl<'c> Checks<'c> {
-    pub(super) fn backends(&mut self, config: &Config) {
+    /// Checks the backends. For each of them, how its servers are found.
+    pub(super) fn backends(&mut self, config: &Config) -> Vec<Option<Discovery>> {
         let tables = self.place.key("backend");
         let named = config.backend.iter().enumerate();
         let names = named.map(|(i, it)| (it.name.as_str(), tables.index(i).key("name")));
         self.names("backend", names);
+        let mut discoveries = Vec::with_capacity(config.backend.len());
         for (index, backend) in config.backend.iter().enumerate() {
-            self.backend(backend, tables.index(index));
+            discoveries.push(self.backend(backend, tables.index(index)));
         }
         self.unused(config);
+        discoveries
     }
 
-    fn backend(&mut self, backend: &BackendConfig, place: Place<'c>) {
+    fn backend(&mut self, backend: &BackendConfig, place: Place<'c>) -> Option<Discovery> {
         let servers = place.key("server");
-        if backend.server.is_empty() && servers.is_whole() && servers.is_given() {
+        let finds = place.key("discovery").is_given();
+        if backend.server.is_empty() && !finds && place.is_whole() && servers.is_whole() {
             let finding = Diagnostic::error("a backend has no server");
             let expected = "expected such as { name = \"a\", address = \"10.0.0.2:3000\" }";
-            self.report(finding.at(servers.span(), expected));
+            let at = if servers.is_given() { servers } else { place };
+            let help = "`discovery` finds servers by their name";
+            self.report(finding.at(at.span(), expected).help(help));
         }
         self.servers(backend, servers);
         self.balance(backend, place);
+        self.moving(backend, place);
         let timeouts = [
             ("connect", backend.timeout.connect),
             ("server", backend.timeout.server),
@@ -41,6 +49,8 @@ impl<'c> Checks<'c> {
             period.into_iter().for_each(|it| self.period(key, it, place.key("timeout").key(key)));
         }
         self.check(backend, place.key("check"), servers);
+        let discovery = backend.discovery.as_ref()?;
+        self.discovery(discovery, place.key("discovery"))
     }
 
     fn servers(&mut self, backend: &BackendConfig, servers: Place<'c>) {
@@ -62,7 +72,7 @@ impl<'c> Checks<'c> {
         }
         self.states(backend, servers);
         let is_idle = !backend.server.is_empty() && backend.server.iter().all(|it| it.weight == 0);
-        if is_idle && servers.is_whole() {
+        if is_idle && servers.is_whole() && backend.discovery.is_none() {
             let finding = Diagnostic::error("every server has weight 0: none gets a client");
             self.report(finding.at(servers.span(), "expected at least one with a weight"));
         }
@@ -80,7 +90,9 @@ impl<'c> Checks<'c> {
         self.period("interval", check.interval, place.key("interval"));
         self.period("timeout", check.timeout, place.key("timeout"));
         self.probe(check, place);
-        let is_used = backend.server.iter().any(|server| server.check);
+        let finds = backend.discovery.as_ref();
+        let is_used = backend.server.iter().any(|server| server.check)
+            || finds.is_some_and(|it| it.check || it.file.is_some());
         if !is_used && place.is_given() && servers.is_whole() {
             let finding = Diagnostic::warning("no server of this backend is checked");
             let help = "set `check = true` in the servers that are to be probed";

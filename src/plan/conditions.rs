@@ -217,7 +217,9 @@ impl<'c> Checks<'c> {
             let is_other = |c: char| c.is_control() || c.is_whitespace() || ";&=".contains(c);
             if name.contains(is_other) || name.is_empty() {
                 let finding = Diagnostic::error(format!("no {noun} has such a name"));
-                self.report(finding.at(place.key_span(), "expected such as \"room\""));
+                self.report(
+                    finding.at(place.key_span(), "no spaces, and none of `;`, `&` and `=`"),
+                );
             }
             self.values_are_some(values, place);
             NameMatcher { name: name.as_str().into(), any_of: values.0.clone() }
@@ -254,7 +256,12 @@ impl<'c> Checks<'c> {
 
     fn can_be_tls(&mut self, keys: &ConditionKeys<'_>, place: Place<'c>, config: &Config) {
         let tls = place.key("tls");
-        let is_there = config.listen.iter().any(|listener| listener.tls.is_some());
+        // What stands before a listener may say that a client has come by TLS.
+        let is_there = config.listen.iter().any(|listener| {
+            listener.tls.is_some()
+                || listener.trusted_proxies.is_some()
+                || listener.proxy_protocol.is_some()
+        });
         let listeners = self.place.key("listen");
         if keys.tls == Some(true) && !is_there && tls.is_given() && listeners.is_whole() {
             let finding = Diagnostic::error("no listener has TLS");

@@ -1,7 +1,7 @@
 //! What is changed of headers: that it is none of those that are not for rules.
 
 use http::header::{HeaderName, HeaderValue};
-use tidewire_edge::rules::changes::HeaderEdits;
+use tidewire_edge::rules::changes::{Changes, HeaderEdits};
 use tidewire_edge::rules::template::Template;
 
 use super::Checks;
@@ -9,19 +9,80 @@ use super::templates::Capturing;
 use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::place::Place;
+use crate::config::route::RouteConfig;
 use crate::config::rule::HeaderEditsConfig;
 use crate::config::tree::Span;
 
 /// Whose headers are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+enum Side {
     Request,
     Response,
 }
 
+/// What is written about changes, of a rule or a route.
+pub(super) struct Written<'w> {
+    pub rewrite: Option<&'w String>,
+    pub request: Option<&'w HeaderEditsConfig>,
+    pub response: Option<&'w HeaderEditsConfig>,
+}
+
 impl<'c> Checks<'c> {
+    /// What a route changes; what is wrong with it is reported.
+    pub(super) fn changes_of_route(
+        &mut self,
+        route: &RouteConfig,
+        place: Place<'c>,
+        config: &Config,
+    ) -> Changes {
+        if route.backend.is_none() && place.is_whole() {
+            for key in ["rewrite", "request_header"] {
+                let at = place.key(key);
+                if at.is_given() {
+                    let finding = Diagnostic::error(format!("`{key}` is for servers"));
+                    let help = "a route leads to servers with `backend`";
+                    let label = "this route leads to none";
+                    self.report(finding.at(at.key_span(), label).help(help));
+                }
+            }
+        }
+        let written = Written {
+            rewrite: route.rewrite.as_ref(),
+            request: route.request_header.as_ref(),
+            response: route.response_header.as_ref(),
+        };
+        let path = place.key("path");
+        let patterns = std::slice::from_ref(&route.path);
+        let capturing = Capturing { patterns, path, is_whole: place.is_whole() };
+        let changes = self.changes(&written, capturing, place, config);
+        if !changes.is_nothing() {
+            self.known_names(capturing);
+        }
+        changes
+    }
+
+    /// The changes that are written in the table at `place`.
+    pub(super) fn changes(
+        &mut self,
+        written: &Written<'_>,
+        capturing: Capturing<'_>,
+        place: Place<'c>,
+        config: &Config,
+    ) -> Changes {
+        let rewrite = written.rewrite;
+        let rewrite = rewrite.and_then(|text| self.rewrite(text, capturing, place.key("rewrite")));
+        let mut edits = |edits: Option<&HeaderEditsConfig>, side, key| {
+            let place = place.key(key);
+            let made = edits.map(|it| self.header_edits(it, side, capturing, place, config));
+            made.unwrap_or_default()
+        };
+        let request = edits(written.request, Side::Request, "request_header");
+        let response = edits(written.response, Side::Response, "response_header");
+        Changes { rewrite, request, response }
+    }
+
     /// The changes at `place`; what is wrong with them is reported.
-    pub(super) fn header_edits(
+    fn header_edits(
         &mut self,
         edits: &HeaderEditsConfig,
         side: Side,

@@ -1,7 +1,7 @@
 //! Listeners: that there is one, and that no address is bound twice.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use tidewire_runtime::listener::Address;
 
 use super::{Checks, ListenerPlan};
 use crate::config::Config;
@@ -29,15 +29,16 @@ impl<'c> Checks<'c> {
                 self.report(finding.at(place.span(), expected));
             }
             for (index, address) in listener.bind.0.iter().enumerate() {
-                self.bind(address.0, place.index(index), &mut bound);
+                self.bind(&address.0, place.index(index), &mut bound);
             }
         }
         if let Some(admin) = &config.admin {
-            self.bind(admin.bind.0, self.place.key("admin").key("bind"), &mut bound);
+            self.bind(&admin.bind.0, self.place.key("admin").key("bind"), &mut bound);
         }
         let plan = |(index, it): (usize, &ListenConfig)| ListenerPlan {
             name: it.name.clone(),
-            bind: it.bind.0.iter().map(|address| address.0).collect(),
+            bind: it.bind.0.iter().map(|address| self.address(&address.0)).collect(),
+            sockets: self.sockets(it, tables.index(index)),
             https: self.https(it, tables.index(index)),
             head_limits: self.heads(&it.http, tables.index(index).key("http")),
             tls: self.tls(it, tables.index(index)),
@@ -48,22 +49,30 @@ impl<'c> Checks<'c> {
         config.listen.iter().enumerate().map(plan).collect()
     }
 
+    /// Files start where the configuration is.
+    fn address(&self, address: &Address) -> Address {
+        match address {
+            Address::Unix(path) => Address::Unix(self.dir.join(path)),
+            Address::Tcp(_) => address.clone(),
+        }
+    }
+
     fn bind(
         &mut self,
-        address: SocketAddr,
+        address: &Address,
         place: Place<'c>,
-        bound: &mut HashMap<SocketAddr, Place<'c>>,
+        bound: &mut HashMap<Address, Place<'c>>,
     ) {
         // Port 0 is another port each time.
-        if !place.is_given() || address.port() == 0 {
+        if !place.is_given() || address.tcp().is_some_and(|it| it.port() == 0) {
             return;
         }
-        if let Some(first) = bound.get(&address) {
+        if let Some(first) = bound.get(address) {
             let message = format!("`{}` is bound twice", place.shown());
             let finding = Diagnostic::error(message).at(place.span(), "this address is taken");
             self.report(finding.also(first.span(), "the first time"));
         } else {
-            bound.insert(address, place);
+            bound.insert(address.clone(), place);
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod belongings;
 mod conditions;
 mod covering;
 mod cross_site;
+mod discovery;
 mod frame_limits;
 mod header_edits;
 mod heads;
@@ -21,6 +22,7 @@ mod https;
 mod hub;
 mod limits;
 mod listeners;
+mod moving;
 mod names;
 mod pings;
 pub mod process;
@@ -29,6 +31,7 @@ mod reach;
 mod revocation;
 mod routes;
 mod rules;
+mod sockets;
 mod summary;
 mod targets;
 mod templates;
@@ -50,6 +53,7 @@ use tidewire_edge::arrival::Arrivals;
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::cross_site::CrossSite;
+use tidewire_edge::discovery::Discovery;
 use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::limits::Limits;
 use tidewire_edge::limits::quota::Quotas;
@@ -57,11 +61,13 @@ use tidewire_edge::pings::Pings;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::rules::Rule;
+use tidewire_edge::rules::changes::Changes;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_edge::tls::Tls;
 use tidewire_hub::config::HubConfig;
 use tidewire_hub::route::TopicRoute;
+use tidewire_runtime::listener::{Address, ListenOptions};
 use tidewire_runtime::units::Period;
 use tidewire_wire::http::framing::HeadLimits;
 
@@ -128,7 +134,8 @@ pub struct AdminPlan {
 pub struct ListenerPlan {
     pub name: String,
     /// At least one.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
+    pub sockets: ListenOptions,
     pub https: HttpsPolicy,
     pub head_limits: HeadLimits,
     pub tls: Option<Arc<Tls>>,
@@ -150,6 +157,7 @@ pub struct RoutePlan {
     pub addresses: AddressRules,
     pub limits: Limits,
     pub pings: Pings,
+    pub changes: Changes,
 }
 
 /// What takes the requests of a route.
@@ -165,10 +173,20 @@ pub enum TargetPlan {
     Respond(RespondConfig),
 }
 
-/// A backend that can be used: it has servers with names of their own, and one of them a weight.
+/// A backend that can be used: it has servers with names of their own, and one of them a weight, or
+/// finds them.
 #[derive(Debug)]
 pub struct BackendPlan {
     pub config: BackendConfig,
+    /// How more servers are found.
+    pub discovery: Option<Discovery>,
+}
+
+impl BackendPlan {
+    /// Takes out how more servers are found, and with it what is said of the backend.
+    pub fn search(&mut self) -> Option<(Discovery, BackendConfig)> {
+        Some((self.discovery.take()?, self.config.clone()))
+    }
 }
 
 /// Why there is no plan.
@@ -268,7 +286,7 @@ impl Checks<'_> {
         self.general_limits(&config);
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
-        self.backends(&config);
+        let discoveries = self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
         let rules = self.rules(&config, &routes);
@@ -283,7 +301,11 @@ impl Checks<'_> {
             listeners,
             rules,
             routes,
-            backends: backend.into_iter().map(|config| BackendPlan { config }).collect(),
+            backends: backend
+                .into_iter()
+                .zip(discoveries)
+                .map(|(config, discovery)| BackendPlan { config, discovery })
+                .collect(),
             auths,
             timeouts: timeout,
             acme,

@@ -57,8 +57,14 @@ impl Checks<'_> {
             self.report(finding.at(place.span(), "expected 16 to 1024 bytes").help(help));
         }
         self.metrics_token(admin, place);
+        let bind = admin.bind.0.tcp();
+        let at = place.key("bind");
+        if bind.is_none() && at.is_given() {
+            let finding = Diagnostic::error("the admin listener is not on a Unix socket");
+            self.report(finding.at(at.span(), "expected such as \"127.0.0.1:9090\""));
+        }
         let token = token.map(|(token, _)| token);
-        Some(AdminPlan { bind: admin.bind.0, token, metrics: admin.metrics })
+        Some(AdminPlan { bind: bind?, token, metrics: admin.metrics })
     }
 
     fn metrics_token(&mut self, admin: &AdminConfig, place: Place<'_>) {

@@ -30,6 +30,7 @@ impl<'c> Checks<'c> {
             let addresses = self.addresses(&route.into(), place);
             let limits = self.limits(route, place, config);
             let pings = self.pings(route, place);
+            let changes = self.changes_of_route(route, place, config);
             if let Some(target) = self.target(route, place, config) {
                 routes.push(RoutePlan {
                     name,
@@ -40,6 +41,7 @@ impl<'c> Checks<'c> {
                     addresses,
                     limits,
                     pings,
+                    changes,
                 });
             }
         }

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use http::StatusCode;
 use tidewire_edge::redirect::RedirectConfig;
-use tidewire_edge::rules::changes::{Changes, is_path};
+use tidewire_edge::rules::changes::is_path;
 use tidewire_edge::rules::condition::Condition;
 use tidewire_edge::rules::template::{Known, Piece, Template};
 use tidewire_edge::rules::{Decision, Deny, Redirect, Rule};
 
-use super::header_edits::Side;
+use super::header_edits::Written;
 use super::routes::named_route;
 use super::targets::REDIRECTS;
 use super::templates::Capturing;
@@ -61,27 +61,12 @@ impl<'c> Checks<'c> {
         self.one_decision(then, at);
         self.left_unsaid(then, at);
         let decision = self.decision(rule, capturing, at, config);
-        let (request, response) = (at.key("request_header"), at.key("response_header"));
-        let changes = Changes {
-            rewrite: then
-                .rewrite
-                .as_ref()
-                .and_then(|text| self.rewrite(text, capturing, at.key("rewrite"))),
-            request: self.header_edits(
-                &then.request_header,
-                Side::Request,
-                capturing,
-                request,
-                config,
-            ),
-            response: self.header_edits(
-                &then.response_header,
-                Side::Response,
-                capturing,
-                response,
-                config,
-            ),
+        let written = Written {
+            rewrite: then.rewrite.as_ref(),
+            request: Some(&then.request_header),
+            response: Some(&then.response_header),
         };
+        let changes = self.changes(&written, capturing, at, config);
         let asks = |route: &RoutePlan| {
             route.access.as_ref().is_some_and(|access| !access.auths.is_empty())
         };
@@ -95,7 +80,7 @@ impl<'c> Checks<'c> {
     }
 
     /// Reports captures that have the name of something that every request has.
-    fn known_names(&mut self, capturing: Capturing<'_>) {
+    pub(super) fn known_names(&mut self, capturing: Capturing<'_>) {
         for (index, pattern) in capturing.patterns.iter().enumerate() {
             let is_known = |name: &&str| Known::ALL.iter().any(|known| known.as_str() == *name);
             let place = capturing.path.index(index);
@@ -125,7 +110,7 @@ impl<'c> Checks<'c> {
             && edits
                 .iter()
                 .all(|it| it.remove.is_empty() && it.set.is_empty() && it.add.is_empty());
-        if does_nothing && place.is_given() && place.is_whole() {
+        if does_nothing && then.body.is_none() && place.is_given() && place.is_whole() {
             let expected = list(DECISIONS.into_iter().chain(["rewrite", "request_header"]));
             let finding = Diagnostic::error("a rule does nothing");
             let expected = format!("expected such as {}", expected.replace(" and ", " or "));
@@ -210,7 +195,7 @@ impl<'c> Checks<'c> {
         Some(Decision::Redirect(Redirect { status, to }))
     }
 
-    fn rewrite(
+    pub(super) fn rewrite(
         &mut self,
         text: &str,
         capturing: Capturing<'_>,

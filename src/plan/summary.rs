@@ -158,8 +158,9 @@ impl Plan {
 
 fn backend(backend: &BackendPlan) -> Row {
     let config = &backend.config;
+    let listed = config.server.iter().map(|it| format!("{} {}", it.name, it.address));
     let servers: Vec<String> =
-        config.server.iter().map(|it| format!("{} {}", it.name, it.address)).collect();
+        listed.chain(backend.discovery.iter().map(ToString::to_string)).collect();
     let checked = config.server.iter().filter(|server| server.check).count();
     let kind = match config.check.kind {
         ProbeKind::Tcp => "tcp",

@@ -103,7 +103,7 @@ fn a_value_of_the_environment_is_a_number_where_one_is_needed() {
     let (plan, _) = plan(text, &lookup).unwrap();
     assert_eq!(plan.workers.get(), 7);
     assert_eq!(plan.listeners[0].name, "public");
-    assert_eq!(plan.listeners[0].bind[0].port(), 7);
+    assert_eq!(plan.listeners[0].bind[0].tcp().unwrap().port(), 7);
 }
 
 #[test]

@@ -20,10 +20,12 @@ pub fn run(args: &ServersArgs) -> anyhow::Result<ExitCode> {
                 backend: set.server.backend.clone(),
                 server: set.server.server.clone(),
                 state: None,
+                weight: None,
             };
             for change in &set.changes {
                 match change {
                     Change::State(state) => request.state = Some(*state),
+                    Change::Weight(weight) => request.weight = Some(*weight),
                 }
             }
             post(&args.at, "/servers", &request)?
@@ -58,6 +60,7 @@ impl FromStr for ServerName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     State(Operator),
+    Weight(u16),
 }
 
 impl FromStr for Change {
@@ -68,7 +71,11 @@ impl FromStr for Change {
             "ready" => Ok(Self::State(Operator::Ready)),
             "drain" => Ok(Self::State(Operator::Drain)),
             "maintenance" => Ok(Self::State(Operator::Maintenance)),
-            _ => Err("write ready, drain or maintenance".to_owned()),
+            _ => text
+                .strip_prefix("weight=")
+                .and_then(|weight| weight.parse().ok())
+                .map(Self::Weight)
+                .ok_or_else(|| "write ready, drain, maintenance or weight=N".to_owned()),
         }
     }
 }
@@ -138,6 +145,9 @@ chat/b        10.0.0.2:3000  down   1       1500     status 500
         for wrong in ["chat", "/a", "chat/", ""] {
             assert!(wrong.parse::<ServerName>().is_err(), "{wrong}");
         }
-        assert!("up".parse::<Change>().is_err());
+        assert_eq!("weight=5".parse(), Ok(Change::Weight(5)));
+        for wrong in ["up", "weight", "weight=", "weight=-1", "weight=5x"] {
+            assert!(wrong.parse::<Change>().is_err(), "{wrong}");
+        }
     }
 }

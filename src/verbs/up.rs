@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, anyhow};
 use tidewire_hub::broker::memory::MemoryBroker;
+use tidewire_runtime::listener::Address;
 use tokio::runtime::Handle;
 
 use crate::cli::UpArgs;
@@ -21,7 +22,8 @@ use crate::{admin, logging, process};
 
 /// Runs edge, nodes and broker until a signal ends them.
 pub fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
-    let tls = args.tls.then(|| DevCertificate::ensure(args.listen.0.ip())).transpose()?;
+    let listen = args.listen.0.tcp().context("`--listen` takes an address that browsers reach")?;
+    let tls = args.tls.then(|| DevCertificate::ensure(listen.ip())).transpose()?;
     let alone = Plan::from_text("up", &edge_config(args, &[], None)?);
     let log = logging::start(&alone.map(|(plan, _)| plan.log).unwrap_or_default());
     // From a client to the edge, and from the edge to a node, both ends are in this process.
@@ -124,7 +126,7 @@ server = [
 "#,
     );
     for server in servers {
-        let (name, address) = (&server.view.name, server.addresses[0]);
+        let (name, address) = (&server.view.name, &server.addresses[0]);
         writeln!(config, r#"  {{ name = "{name}", address = "{address}" }},"#)?;
     }
     config.push_str("]\n");
@@ -156,7 +158,7 @@ fn greeting(
     admin: SocketAddr,
     tls: Option<&DevCertificate>,
 ) -> String {
-    let public = edge.addresses[0];
+    let public = &edge.addresses[0];
     let mut rows = vec![
         ("page".to_owned(), format!("{}://{public}/", scheme("http", args))),
         ("topics".to_owned(), format!("{}://{public}/ws/{{topic}}", scheme("ws", args))),
@@ -186,7 +188,7 @@ fn greeting(
 }
 
 /// Where the certificate is, and what each program has to be told to take it.
-fn how_to_trust(certificate: &DevCertificate, public: SocketAddr) -> String {
+fn how_to_trust(certificate: &DevCertificate, public: &Address) -> String {
     let ca = format!("'{}'", certificate.ca().display());
     let mut ways = vec![("curl", format!("curl --cacert {ca} https://{public}/"))];
     if cfg!(target_os = "macos") {

@@ -31,6 +31,9 @@ pub(crate) enum Cause {
     ServerBroke(Violation),
     /// It is as old as it may become.
     Lifetime,
+    /// Its client is to come again, to another server.
+    Rebalance,
+    ServerDown,
 }
 
 /// A tunnel on its way out.
@@ -64,6 +67,7 @@ impl Closing {
     pub(crate) fn waits_for(&self) -> Party {
         match self.cause {
             Cause::Lapsed(_) | Cause::ClientBroke(_) | Cause::Lifetime => Party::Client,
+            Cause::Rebalance | Cause::ServerDown => Party::Client,
             Cause::ServerBroke(_) => Party::Server,
         }
     }
@@ -119,7 +123,7 @@ impl Closing {
             Cause::ClientBroke(violation) | Cause::ServerBroke(violation) => {
                 Some(violation).filter(|_| self.is_reason)
             }
-            Cause::Lapsed(_) | Cause::Lifetime => None,
+            Cause::Lapsed(_) | Cause::Lifetime | Cause::Rebalance | Cause::ServerDown => None,
         }
     }
 
@@ -135,6 +139,8 @@ impl Cause {
             Self::Lapsed(Lapse::Expired) => (Party::Edge, Reason::Expired, to_client),
             Self::Lapsed(Lapse::Revoked) => (Party::Edge, Reason::Revoked, to_client),
             Self::Lifetime => (Party::Edge, Reason::Lifetime, to_client),
+            Self::Rebalance => (Party::Edge, Reason::Rebalance, to_client),
+            Self::ServerDown => (Party::Edge, Reason::ServerDown, to_client),
             Self::ClientBroke(violation) => (Party::Client, reason(violation), to_client),
             Self::ServerBroke(violation) => (Party::Server, reason(violation), to_server),
         };
@@ -157,6 +163,9 @@ impl Cause {
             Self::ClientBroke(violation) => (blame(violation), leaving),
             Self::ServerBroke(violation) => (leaving, blame(violation)),
             Self::Lifetime => (text(CloseCode::GOING_AWAY, "lifetime"), leaving),
+            // What clients that know the code take for: come again, at once or soon.
+            Self::Rebalance => (text(CloseCode::SERVICE_RESTART, "rebalance"), leaving),
+            Self::ServerDown => (text(CloseCode::SERVICE_RESTART, "server down"), leaving),
         }
     }
 }

@@ -10,6 +10,7 @@ use tracing::debug;
 
 use crate::backend::{Backend, Lease};
 use crate::caller::Caller;
+use crate::ejection::Deed;
 use crate::fault::Fault;
 use crate::server::Server;
 
@@ -52,12 +53,32 @@ async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
     let server = lease.server();
     let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connect(server)).await;
     let fault = match connected {
-        Ok(Ok(socket)) => return Ok(socket),
+        Ok(Ok(socket)) => {
+            lease.backend().note(server, Deed::Connected);
+            return Ok(socket);
+        }
         Ok(Err(error)) => Fault::Connect(error),
         Err(_) => Fault::ConnectTimeout,
     };
+    if is_of_server(&fault) {
+        lease.backend().note(server, Deed::NotConnected);
+    }
     server.counts.connect_errors.fetch_add(1, Ordering::Relaxed);
     Err(fault)
+}
+
+/// Whether it is for want of the server, and not of ports, files or a network of our own.
+fn is_of_server(fault: &Fault) -> bool {
+    match fault {
+        Fault::Connect(error) => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::TimedOut
+        ),
+        _ => true,
+    }
 }
 
 async fn connect(server: &Server) -> io::Result<Socket> {

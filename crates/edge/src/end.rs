@@ -102,6 +102,10 @@ reasons! {
     Drain = "drain",
     /// The WebSocket was as old as one may become (`lifetime`).
     Lifetime = "lifetime",
+    /// Its server has more clients than its share, drains, or is not listed any more.
+    Rebalance = "rebalance",
+    /// Its server is down or in maintenance, and the backend closes for that (`on_down`).
+    ServerDown = "server_down",
     /// The client's credential has ended.
     Expired = "expired",
     /// The client's credential was revoked.

@@ -25,6 +25,7 @@ use crate::backend::{Backend, Lease};
 use crate::bad_answer::cleanse;
 use crate::caller::Caller;
 use crate::dial::dial;
+use crate::ejection::Deed;
 use crate::fault::Fault;
 use crate::forward::ServerBody;
 use crate::http_io::{HttpIo, Meter};
@@ -60,7 +61,13 @@ pub async fn exchange(
     let (lease, socket) = dial(backend, caller).await?;
     let timeout = backend.timeouts.server.0;
     let asked = tokio::time::timeout(timeout, ask(shard, socket, request)).await;
+    let failed = || {
+        if let Some(way) = &caller.way {
+            backend.note(lease.server(), Deed::NotSwitched(way.client.ip()));
+        }
+    };
     let fail = |fault| {
+        failed();
         lease.server().counts.response_errors.fetch_add(1, Ordering::Relaxed);
         Err(fault)
     };
@@ -72,6 +79,10 @@ pub async fn exchange(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         if let Err(bad) = cleanse(&mut response) {
             return fail(Fault::BadAnswer(bad));
+        }
+        let counts_errors = backend.ejection.as_ref().is_some_and(|it| it.config.server_errors);
+        if counts_errors && response.status().is_server_error() {
+            failed();
         }
         caller.answered(&lease, response.status(), response.headers_mut());
         return Ok(decline(response, (!is_over).then_some(connection), lease));
@@ -86,6 +97,7 @@ pub async fn exchange(
     if let Err(bad) = cleanse(&mut response) {
         return fail(Fault::BadAnswer(bad));
     }
+    backend.note(lease.server(), Deed::Switched);
     caller.answered(&lease, response.status(), response.headers_mut());
     let headers = std::mem::take(response.headers_mut());
     let parts = connection.into_parts();

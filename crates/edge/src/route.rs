@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::path::{self, Captures, PathPattern, Reading};
 use crate::pings::Pings;
 use crate::redirect::{RedirectConfig, RespondConfig};
+use crate::rules::changes::Changes;
 use crate::rules::condition::{Asked, Condition};
 use crate::static_files::StaticFiles;
 
@@ -27,6 +28,8 @@ pub struct Route {
     pub cross_site: CrossSite,
     pub limits: Limits,
     pub pings: Pings,
+    /// What is changed of the requests that it takes, and of their answers.
+    pub changes: Changes,
 }
 
 /// What a request must be for a route to take it: the path as the pattern has it, and the
@@ -121,6 +124,7 @@ mod tests {
             cross_site,
             limits,
             pings: Pings::default(),
+            changes: Changes::default(),
         }
     }
 

@@ -5,13 +5,15 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidewire_runtime::groups::Members;
 
-use crate::server_state::{Health, Operator, Status};
+use crate::server_state::{Operator, Status};
 use crate::weight::Weight;
 
 /// A server, as a backend lists it.
@@ -80,6 +82,14 @@ impl Address {
         Ok(found)
     }
 
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The same host, and another port.
     pub fn with_port(&self, port: u16) -> Self {
         let literal = self.literal.map(|it| SocketAddr::new(it.ip(), port));
@@ -110,6 +120,8 @@ pub struct Server {
     pub check_address: Option<Address>,
     /// Whether it takes clients, and why not.
     pub status: Status,
+    /// Its tunnels that were not told to go, where clients are moved.
+    pub members: Arc<Members>,
     current: AtomicU64,
     /// WebSockets among its clients.
     pub tunnels: AtomicU64,
@@ -122,6 +134,16 @@ pub struct Server {
 pub struct ServerId(u32);
 
 impl ServerId {
+    /// A number that no other server has.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(number: u32) -> Self {
+        Self(number)
+    }
+
     fn next() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -163,6 +185,7 @@ impl Server {
             maxconn: (config.maxconn > 0).then_some(u64::from(config.maxconn)),
             check_address: config.check_address.clone(),
             status: Status::new(config.state),
+            members: Arc::default(),
             current: AtomicU64::new(0),
             tunnels: AtomicU64::new(0),
             counts: ServerCounts::default(),
@@ -185,12 +208,6 @@ impl Server {
         self.status.state().takes_stuck()
     }
 
-    /// Sets whether its probes are well; true when it takes clients or takes none by that.
-    pub fn set_up(&self, is_up: bool) -> bool {
-        let health = if is_up { Health::Up } else { Health::Down(String::new()) };
-        self.status.learn(|facts| facts.health = health).is_some()
-    }
-
     /// Clients that it carries now: requests and tunnels.
     pub fn current(&self) -> u64 {
         self.current.load(Ordering::SeqCst)
@@ -211,6 +228,12 @@ impl Server {
     }
 }
 
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port(), literal: Some(address) }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 
@@ -218,9 +241,8 @@ impl FromStr for Address {
         if text.contains("://") {
             return Err(AddressError::Url(text.to_owned()));
         }
-        let literal = text.parse::<SocketAddr>().ok();
-        if let Some(address) = literal {
-            return Ok(Self { host: address.ip().to_string(), port: address.port(), literal });
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(address.into());
         }
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         let (host, port) = match text.rsplit_once(':') {

@@ -22,6 +22,7 @@ use crate::head_limits;
 use crate::https_policy::HttpsPolicy;
 use crate::metrics::EdgeMetrics;
 use crate::pool::Pool;
+use crate::rebalance::mover;
 use crate::route::Route;
 use crate::rules::Rules;
 use crate::timeout::Timeouts;
@@ -110,6 +111,9 @@ impl EdgeShard {
         let (pool, verdicts) = (Pool::default(), Verdicts::default());
         let lives = Rc::new(Lives::new(Arc::clone(&edge.revocations)));
         tokio::task::spawn_local(Rc::clone(&lives).watch());
+        for backend in edge.backends.iter().filter(|backend| backend.moving.is_on()) {
+            tokio::task::spawn_local(mover::obey(Rc::clone(&worker), Arc::clone(backend)));
+        }
         let lingering = Rc::default();
         Rc::new(Self {
             edge,

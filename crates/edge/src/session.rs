@@ -202,10 +202,12 @@ impl Session {
         let asker = self.asker(&parts.headers);
         let mut record = Record::new(asker, self.listener, is_logged.then_some(&parts));
         record.tls = self.secured.as_ref().map(TlsVersion::of);
+        let mut judged = Judgement::default();
         let mut response = match hygiene::check(&parts) {
             Err(unfit) => close_after(answer::unfit(unfit)),
-            Ok(()) => self.route(&mut record, parts, body).await,
+            Ok(()) => self.route(&mut record, parts, body, &mut judged).await,
         };
+        judged.change_response(response.headers_mut());
         self.framing().set_answer(Answering::Begun);
         let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if self.framing().ends_with(self.requests.get()) && !is_switch {
@@ -221,7 +223,13 @@ impl Session {
         response.map(|body| body.before(over))
     }
 
-    async fn route(&self, record: &mut Record, mut parts: Parts, body: Incoming) -> Response<Body> {
+    async fn route(
+        &self,
+        record: &mut Record,
+        mut parts: Parts,
+        body: Incoming,
+        judged: &mut Judgement,
+    ) -> Response<Body> {
         if let Some(answer) = self.misdirected(&parts) {
             return answer;
         }
@@ -231,32 +239,17 @@ impl Session {
         if let Some(answer) = self.shard.edge.challenges.answer(&parts.method, parts.uri.path()) {
             return answer;
         }
-        let classified = classify(&parts.method, parts.version, &parts.headers);
+        let mut classified = classify(&parts.method, parts.version, &parts.headers);
         let is_websocket = !matches!(classified, Classified::NotWebSocket);
         if record.asker.transport() == Transport::Plain
             && let Some(answer) = self.https().redirect(&parts.uri, &parts.headers, is_websocket)
         {
             return close_after(answer);
         }
-        let mut judged = self.judge(record, &parts, &classified);
-        let mut response = match judged.answer.take() {
-            Some(answer) if is_websocket => close_after(answer),
-            Some(answer) => answer,
-            None => self.take(record, parts, body, classified, &judged).await,
-        };
-        judged.change_response(response.headers_mut());
-        response
-    }
-
-    /// Has the route answer that takes the request.
-    async fn take(
-        &self,
-        record: &mut Record,
-        mut parts: Parts,
-        body: Incoming,
-        mut classified: Classified,
-        judged: &Judgement,
-    ) -> Response<Body> {
+        *judged = self.judge(record, &parts, &classified);
+        if let Some(answer) = judged.answer.take() {
+            return if is_websocket { close_after(*answer) } else { *answer };
+        }
         let chosen = match self.choose(record, &parts, &classified, judged.route).await {
             Ok(chosen) => chosen,
             Err(response) => return *response,
@@ -265,6 +258,10 @@ impl Session {
         // Known by its Content-Length, before anybody is asked.
         if let Some(max) = route.limits.body.max.filter(|&max| body.size_hint().lower() > max) {
             return close_after(self.fault(&Fault::BodyTooLarge(max), record));
+        }
+        let asked = self.asked(record, &parts, &classified);
+        if let Err(wrong) = judged.change(&route.changes, &asked, &route.matcher.path) {
+            return wrong.answer();
         }
         let subprotocol = take_all_out(&found, &mut parts, &mut classified);
         let client = Client { grant, subprotocol, made: judged.made.as_deref() };
@@ -301,7 +298,7 @@ impl Session {
         let counters = &self.shard.metrics.rules;
         let judged =
             rules.judge(&self.asked(record, parts, classified), |rule| counters[rule].add(1));
-        record.rule = judged.rule.map(|rule| rule as u16);
+        record.rule = judged.rule;
         judged
     }
 
@@ -333,7 +330,7 @@ impl Session {
         record: &mut Record,
         parts: &Parts,
         classified: &Classified,
-        only: Option<usize>,
+        only: Option<u16>,
     ) -> Result<Chosen<'r>, Box<Response<Body>>> {
         let asked = self.asked(record, parts, classified);
         let Asked { offer, is_websocket, .. } = asked;
@@ -347,7 +344,9 @@ impl Session {
         };
         let mut gate = Gate::new(Examination::new(&self.shard, question));
         let mut first_marks = None;
-        for (index, route, captures) in route::matching(&self.shard.edge.routes, &asked, only) {
+        for (index, route, captures) in
+            route::matching(&self.shard.edge.routes, &asked, only.map(usize::from))
+        {
             if gate.passes_over(route) {
                 continue;
             }

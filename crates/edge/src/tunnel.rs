@@ -134,7 +134,16 @@ impl Tunnel {
             record: Some(record),
         };
         tunnel.rearm();
+        tunnel.join();
         tunnel
+    }
+
+    /// Makes it known to those who move clients away from servers, if anybody does.
+    fn join(&self) {
+        if self.lease.backend().moving.is_on() {
+            let server = self.lease.server();
+            self.client.watch.join(server.id.number(), &server.members);
+        }
     }
 
     fn timeouts(&self) -> &Timeouts {
@@ -396,6 +405,10 @@ impl Tunnel {
     }
 
     fn poll_signals(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.client.watch.is_to_leave() && self.stage == Stage::Open {
+            let is_down = self.lease.server().status.state().is_down();
+            self.close(if is_down { Cause::ServerDown } else { Cause::Rebalance });
+        }
         while let Poll::Ready(signal) = self.client.watch.poll_signal(cx) {
             match signal {
                 Signal::Stop => return Poll::Ready(End::by(Party::Edge, Reason::Drain)),

@@ -2,6 +2,7 @@
 //! again.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -14,7 +15,12 @@ impl Backend {
     pub fn learn(self: &Arc<Self>, server: &Server, note: impl FnOnce(&mut Facts)) -> bool {
         let Some(change) = server.status.learn(note) else { return false };
         self.tell(server, &change);
+        // One that has only drained was there all the time, and is warm.
+        if change.after == State::Up && change.before != State::Drain {
+            server.weight.start_slowly(Instant::now());
+        }
         self.look_again();
+        self.moving.note_change();
         true
     }
 
@@ -29,6 +35,13 @@ impl Backend {
                 facts.ejected = None;
             }
         })
+    }
+
+    /// Sets the weight of `server`, until its configuration has another one.
+    pub fn set_weight(self: &Arc<Self>, server: &Server, weight: u16) {
+        server.weight.set(weight);
+        self.look_again();
+        self.moving.note_change();
     }
 
     fn tell(&self, server: &Server, change: &Change) {

@@ -59,6 +59,22 @@ impl Account {
     }
 }
 
+/// The number of a user, by name or number.
+///
+/// # Errors
+/// When the system knows no such user.
+pub fn user(text: &str) -> Result<u32, Unknown> {
+    find_user(text).map(|(user, _)| user.id)
+}
+
+/// The number of a group, by name or number.
+///
+/// # Errors
+/// When the system knows no such group.
+pub fn group(text: &str) -> Result<u32, Unknown> {
+    find_group(text).map(|group| group.id)
+}
+
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)

@@ -8,11 +8,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
 use crate::deadline::{NEVER, Tick, Wheel};
+use crate::groups::{Groups, Members, NO_GROUP, Seat, Whom};
 use crate::worker::Worker;
 
 /// What a connection is told by its worker.
@@ -62,7 +64,24 @@ impl Watch {
     /// Asks for no further [`Signal::Expired`].
     pub fn expire_never(&self) {
         self.place.deadline.set(NEVER);
-        self.place.expired.set(false);
+        self.place.told.set(self.place.told.get() & !EXPIRED);
+    }
+
+    /// Joins a group of the worker's connections, of which some may be told to leave; once, and
+    /// until it is dropped.
+    pub fn join(&self, group: u32, members: &Arc<Members>) {
+        let mut connections = self.worker.connections().borrow_mut();
+        if self.place.group.get() == NO_GROUP
+            && let Some(seat) = connections.groups.join(group, members, self.place.key.get())
+        {
+            self.place.sit(seat);
+            self.place.since.set(self.worker.now());
+        }
+    }
+
+    /// Whether it was told to leave its group. Its task is woken for that, and told once.
+    pub fn is_to_leave(&self) -> bool {
+        self.place.take(LEAVE)
     }
 
     pub fn is_draining(&self) -> bool {
@@ -72,7 +91,7 @@ impl Watch {
     /// Begins anew for the connection's next owner: no deadline, and told of a drain again.
     pub fn renew(&self) {
         self.expire_never();
-        self.place.told_drain.set(false);
+        self.place.told.set(0);
     }
 
     /// What the worker has to say, or pending, with the task registered to hear it.
@@ -80,10 +99,10 @@ impl Watch {
         if self.worker.is_stopping() {
             return Poll::Ready(Signal::Stop);
         }
-        if self.place.expired.take() {
+        if self.place.take(EXPIRED) {
             return Poll::Ready(Signal::Expired);
         }
-        if self.worker.is_draining() && !self.place.told_drain.replace(true) {
+        if self.worker.is_draining() && self.place.tell(DRAIN) {
             return Poll::Ready(Signal::Drain);
         }
         self.place.register(cx.waker());
@@ -106,6 +125,7 @@ impl Drop for Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     places: Slab<Rc<Place>>,
+    groups: Groups,
     wheel: Wheel,
     due: Vec<(u32, Tick)>,
 }
@@ -119,10 +139,45 @@ impl Connections {
     }
 
     pub(crate) fn leave(&mut self, key: u32) {
-        self.places.remove(key as usize);
+        let place = self.places.remove(key as usize);
+        self.leave_group(&place);
         // A burst must not hold its memory for ever.
         if self.places.is_empty() && self.places.capacity() > 1024 {
             self.places = Slab::new();
+        }
+    }
+
+    /// How many of the worker's connections are in a group.
+    pub(crate) fn group_len(&self, group: u32) -> usize {
+        self.groups.len(group)
+    }
+
+    /// Tells up to `most` of a group to leave it; returns how many were told.
+    pub(crate) fn tell_to_leave(
+        &mut self,
+        group: u32,
+        most: usize,
+        whom: Whom,
+        now: Tick,
+    ) -> usize {
+        for told in 0..most {
+            let since = |key| self.places.get(key as usize).map_or(now, |it| it.since.get());
+            let below = |most| fastrand::usize(0..most);
+            let Some(key) = self.groups.pick(group, whom, now, since, below) else { return told };
+            let Some(place) = self.places.get(key as usize).map(Rc::clone) else { return told };
+            self.leave_group(&place);
+            place.tell(LEAVE);
+            place.wake();
+        }
+        most
+    }
+
+    fn leave_group(&mut self, place: &Place) {
+        let Some(seat) = place.stand_up() else { return };
+        if let Some(moved) = self.groups.leave(seat)
+            && let Some(moved) = self.places.get(moved as usize)
+        {
+            moved.sit(seat);
         }
     }
 
@@ -147,7 +202,7 @@ impl Connections {
             let deadline = place.deadline.get();
             if deadline <= now {
                 place.deadline.set(NEVER);
-                place.expired.set(true);
+                place.tell(EXPIRED);
                 place.wake();
             } else if deadline != NEVER {
                 place.scheduled.set(self.wheel.insert(key, deadline));
@@ -170,8 +225,12 @@ struct Place {
     deadline: Cell<Tick>,
     /// Where the wheel has this key, `NEVER` when nowhere. It may come earlier than `deadline`.
     scheduled: Cell<Tick>,
-    expired: Cell<bool>,
-    told_drain: Cell<bool>,
+    /// When it has joined its group.
+    since: Cell<Tick>,
+    position: Cell<u32>,
+    group: Cell<u16>,
+    /// What it has been told, or is to be told: [`EXPIRED`], [`DRAIN`], [`LEAVE`].
+    told: Cell<u8>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -181,10 +240,36 @@ impl Place {
             key: Cell::new(0),
             deadline: Cell::new(NEVER),
             scheduled: Cell::new(NEVER),
-            expired: Cell::new(false),
-            told_drain: Cell::new(false),
+            since: Cell::new(0),
+            position: Cell::new(0),
+            group: Cell::new(NO_GROUP),
+            told: Cell::new(0),
             waker: RefCell::new(None),
         }
+    }
+
+    /// Sets a mark; false when it was set.
+    fn tell(&self, mark: u8) -> bool {
+        let told = self.told.get();
+        self.told.set(told | mark);
+        told & mark == 0
+    }
+
+    /// Takes a mark away; true when it was set.
+    fn take(&self, mark: u8) -> bool {
+        let told = self.told.get();
+        self.told.set(told & !mark);
+        told & mark != 0
+    }
+
+    fn sit(&self, seat: Seat) {
+        self.group.set(seat.group);
+        self.position.set(seat.position);
+    }
+
+    fn stand_up(&self) -> Option<Seat> {
+        let group = self.group.replace(NO_GROUP);
+        (group != NO_GROUP).then(|| Seat { group, position: self.position.get() })
     }
 
     fn register(&self, waker: &Waker) {
@@ -198,5 +283,23 @@ impl Place {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+}
+
+/// Its deadline has passed.
+const EXPIRED: u8 = 1;
+/// It has heard of the drain.
+const DRAIN: u8 = 2;
+/// It is to leave its group.
+const LEAVE: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is one for each connection. With its two counters it fills 64 bytes.
+    #[test]
+    fn a_place_is_small() {
+        assert_eq!(size_of::<Place>(), 48);
     }
 }

@@ -1,27 +1,82 @@
 //! Listening sockets, one per worker for each address, and the accept loop.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use crate::conn::Conn;
+use crate::conn::{Conn, UNIX};
 use crate::deadline::{Tick, ticks};
 use crate::mailbox::{Refused, Sender};
 use crate::socket::Socket;
+use crate::tcp_options::TcpOptions;
+use crate::unix_socket::{self, SocketFile, SocketRights};
 use crate::worker::{Loads, Order, Service, Worker};
 
-/// A bound address: a socket per worker, none of them accepting yet.
+/// A bound address, none of its sockets accepting yet: one per worker, or a single one of Unix.
 #[derive(Debug)]
 pub struct Listener {
     index: usize,
-    address: SocketAddr,
-    sockets: Vec<std::net::TcpListener>,
+    address: Address,
+    sockets: Vec<Bound>,
+    options: ListenOptions,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    Tcp(SocketAddr),
+    /// A Unix socket, by its file.
+    Unix(PathBuf),
+}
+
+/// How an address is listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    pub tcp: TcpOptions,
+    /// Of a Unix socket.
+    pub rights: SocketRights,
+    /// Connections that the kernel holds for us, per worker; it caps this at `somaxconn`.
+    pub backlog: u32,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { tcp: TcpOptions::default(), rights: SocketRights::default(), backlog: BACKLOG }
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+impl Address {
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Listener {
@@ -29,26 +84,48 @@ impl Listener {
     ///
     /// # Errors
     /// As `bind(2)`; `AddrInUse` also when the other process shares its port with SO_REUSEPORT.
-    pub fn bind(index: usize, address: SocketAddr, workers: usize) -> io::Result<Self> {
+    pub fn bind(
+        index: usize,
+        address: &Address,
+        workers: usize,
+        options: ListenOptions,
+    ) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => Self::bind_tcp(index, *address, workers, options),
+            Address::Unix(path) => {
+                let backlog = options.backlog.cast_signed();
+                let (socket, file) = unix_socket::listen(path, &options.rights, backlog)?;
+                let sockets = vec![Bound::Unix(socket, file)];
+                Ok(Self { index, address: address.clone(), sockets, options })
+            }
+        }
+    }
+
+    fn bind_tcp(
+        index: usize,
+        address: SocketAddr,
+        workers: usize,
+        options: ListenOptions,
+    ) -> io::Result<Self> {
         // SO_REUSEPORT would let two programs take connections from each other in silence. Asking
         // once without it finds the other one.
         let mut address = address;
         {
-            let probe = open(address, Share::No)?;
+            let probe = open(address, Share::No, &options.tcp)?;
             address = local_address(&probe)?;
         }
         let mut sockets = Vec::with_capacity(workers);
         for _ in 0..workers {
-            let socket = open(address, Share::Yes)?;
-            socket.listen(BACKLOG)?;
-            sockets.push(socket.into());
+            let socket = open(address, Share::Yes, &options.tcp)?;
+            socket.listen(options.backlog.cast_signed())?;
+            sockets.push(Bound::Tcp(socket.into()));
         }
-        Ok(Self { index, address, sockets })
+        Ok(Self { index, address: Address::Tcp(address), sockets, options })
     }
 
     /// The bound address, with the port that the system chose for port 0.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 }
 
@@ -80,15 +157,23 @@ pub(crate) struct Way {
     listener: usize,
 }
 
-/// Turns listeners into the sockets of each worker, with the index of the listener.
-pub(crate) fn per_worker(
-    listeners: Vec<Listener>,
-    workers: usize,
-) -> Vec<Vec<(usize, std::net::TcpListener)>> {
+/// A worker's socket of a listener.
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    listener: usize,
+    socket: Bound,
+    options: ListenOptions,
+}
+
+/// Turns listeners into the sockets of each worker. A single socket is for one of them, which hands
+/// on what it accepts.
+pub(crate) fn per_worker(listeners: Vec<Listener>, workers: usize) -> Vec<Vec<Accepting>> {
     let mut all: Vec<_> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in listeners {
-        for (worker, socket) in all.iter_mut().zip(listener.sockets) {
-            worker.push((listener.index, socket));
+    for (place, listener) in listeners.into_iter().enumerate() {
+        let Listener { index, sockets, options, .. } = listener;
+        let first = if sockets.len() < workers { place % workers } else { 0 };
+        for (worker, socket) in all[first..].iter_mut().zip(sockets) {
+            worker.push(Accepting { listener: index, socket, options });
         }
     }
     all
@@ -99,16 +184,17 @@ pub(crate) fn accept_on(
     worker: &Rc<Worker>,
     loads: &std::sync::Arc<Loads>,
     service: &Rc<dyn Service>,
-    sockets: Vec<(usize, std::net::TcpListener)>,
+    sockets: Vec<Accepting>,
     peers: &Rc<[Sender<Order>]>,
 ) -> Vec<JoinHandle<()>> {
-    let start = |(index, socket)| {
+    let start = |Accepting { listener, socket, options }| {
         let accept = Accept {
             worker: Rc::clone(worker),
             loads: std::sync::Arc::clone(loads),
             service: Rc::clone(service),
             peers: Rc::clone(peers),
-            listener: index,
+            listener,
+            tcp: options.tcp,
         };
         tokio::task::spawn_local(accept.run(socket))
     };
@@ -128,12 +214,49 @@ struct Accept {
     service: Rc<dyn Service>,
     peers: Rc<[Sender<Order>]>,
     listener: usize,
+    tcp: TcpOptions,
+}
+
+/// A listening socket in the worker's runtime.
+enum Source {
+    Tcp(TcpListener),
+    /// With its file, which is there for as long as somebody accepts.
+    Unix(UnixListener, #[expect(dead_code)] SocketFile),
+}
+
+impl Source {
+    fn new(bound: Bound) -> (Self, SocketAddr) {
+        match bound {
+            Bound::Tcp(socket) => {
+                let local = socket.local_addr().expect("a bound socket has an address");
+                let listener = TcpListener::from_std(socket).expect("the listener is non-blocking");
+                (Self::Tcp(listener), local)
+            }
+            Bound::Unix(socket, file) => {
+                let listener =
+                    UnixListener::from_std(socket).expect("the listener is non-blocking");
+                (Self::Unix(listener, file), UNIX)
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await,
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                // As one of TCP, which is read, written and shut down by the same calls: another
+                // kind of stream would be an arm in each of them, and eight bytes for every socket.
+                let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std()?));
+                Ok((TcpStream::from_std(stream)?, UNIX))
+            }
+        }
+    }
 }
 
 impl Accept {
-    async fn run(self, socket: std::net::TcpListener) {
-        let local = socket.local_addr().expect("a bound socket has an address");
-        let listener = TcpListener::from_std(socket).expect("the listener is non-blocking");
+    async fn run(self, socket: Bound) {
+        let (listener, local) = Source::new(socket);
         let mut shortage = Shortage::default();
         loop {
             let accepted = match shortage.is_on() {
@@ -172,8 +295,9 @@ impl Accept {
     fn place(&self, stream: TcpStream, way: Way) {
         self.worker.metrics().accepted.add(1);
         // Linux gives the options of the listener to what it accepts.
-        #[cfg(not(target_os = "linux"))]
-        let _ = set_options(&SockRef::from(&stream));
+        if cfg!(not(target_os = "linux")) && way.peer != UNIX {
+            let _ = self.tcp.apply(&SockRef::from(&stream));
+        }
         let here = self.worker.index();
         self.loads.add(here);
         let target = self.loads.place(here);
@@ -236,7 +360,7 @@ enum Share {
     Yes,
 }
 
-fn open(address: SocketAddr, share: Share) -> io::Result<RawSocket> {
+fn open(address: SocketAddr, share: Share, options: &TcpOptions) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if let Share::Yes = share {
@@ -247,20 +371,9 @@ fn open(address: SocketAddr, share: Share) -> io::Result<RawSocket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    set_options(&SockRef::from(&socket))?;
+    options.apply(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// What every client connection gets: no delay for small frames, and a keepalive that finds a peer
-/// that is gone within two minutes.
-fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
-    socket.set_tcp_keepalive(&keepalive)
 }
 
 fn local_address(socket: &RawSocket) -> io::Result<SocketAddr> {
@@ -271,8 +384,8 @@ fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// Connections that the kernel holds for us, per worker; it caps this at `somaxconn`.
-const BACKLOG: i32 = 4096;
+/// Enough for a reconnect storm between two turns of a worker.
+const BACKLOG: u32 = 4096;
 
 const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
 
@@ -282,6 +395,32 @@ const SHORTAGE_OVER: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_accepted_has_the_options_of_its_listener() {
+        let mut options = ListenOptions::default();
+        options.tcp.user_timeout = crate::units::Period::from_secs(33);
+        options.tcp.keepalive.probes = 7;
+        let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
+        let listener = Listener::bind(0, &any, 1, options).unwrap();
+        let address = listener.address().tcp().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let Bound::Tcp(socket) = &listener.sockets[0] else { panic!("it is bound to TCP") };
+        let accepted = loop {
+            match socket.accept() {
+                Ok((accepted, _)) => break accepted,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        // Elsewhere they are set when it is placed.
+        if cfg!(target_os = "linux") {
+            let accepted = SockRef::from(&accepted);
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(Duration::from_secs(33)));
+            assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 7);
+            assert!(accepted.keepalive().unwrap() && accepted.tcp_nodelay().unwrap());
+        }
+        drop(client);
+    }
 
     #[test]
     fn a_shortage_is_told_once_until_it_has_been_over_for_a_while() {

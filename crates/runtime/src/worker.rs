@@ -26,7 +26,8 @@ use crate::allocator::{Giveback, keep_through_bursts, note_burst};
 use crate::conn::Conn;
 use crate::connections::{Connections, Watch};
 use crate::deadline::{TICK, Tick};
-use crate::listener::{self, Fresh, Listener};
+use crate::groups::Whom;
+use crate::listener::{self, Accepting, Fresh, Listener};
 use crate::mailbox::{self, Receiver, Sender};
 use crate::metrics::WorkerMetrics;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -116,6 +117,17 @@ impl Worker {
         if self.connections.borrow().len() == 0 {
             self.empty.notify_one();
         }
+    }
+
+    /// How many of its connections are in a group.
+    pub fn group_len(&self, group: u32) -> usize {
+        self.connections.borrow().group_len(group)
+    }
+
+    /// Tells up to `most` of a group to leave it; returns how many were told. They are in no group
+    /// from then on.
+    pub fn tell_to_leave(&self, group: u32, most: usize, whom: Whom) -> usize {
+        self.connections.borrow_mut().tell_to_leave(group, most, whom, self.now())
     }
 
     pub(crate) fn connections(&self) -> &RefCell<Connections> {
@@ -327,7 +339,7 @@ enum Phase {
 /// All that a worker's thread starts with.
 struct Start {
     index: usize,
-    sockets: Vec<(usize, std::net::TcpListener)>,
+    sockets: Vec<Accepting>,
     orders: Receiver<Order>,
     peers: Vec<Sender<Order>>,
     loads: Arc<Loads>,

@@ -46,7 +46,16 @@ impl Backend {
         port: u16,
         script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(loopback(port)).expect("the port is free");
+        Self::start_at(loopback(port), script)
+    }
+
+    /// As [`Backend::start`], on an address of its own.
+    #[track_caller]
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("the port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::<Shared>::default();
         let (seen, requests) = channel();

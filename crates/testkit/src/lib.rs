@@ -12,6 +12,7 @@ pub mod browser;
 pub mod certs;
 pub mod child;
 pub mod deadline;
+pub mod dns;
 pub mod haproxy;
 pub mod http;
 pub mod neighbour;

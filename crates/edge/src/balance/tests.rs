@@ -119,9 +119,10 @@ fn the_order_of_the_list_does_not_matter_to_a_hash() {
         let sorted = shuffled.clone();
         for _ in 0..1000 {
             random.shuffle(&mut shuffled);
+            shuffled.iter_mut().enumerate().for_each(|(seat, one)| one.seat = seat);
             let key = Some(random.u64(..));
-            let chosen = shuffled[balance.choose(&shuffled, key).unwrap()].seat;
-            assert_eq!(chosen, sorted[balance.choose(&sorted, key).unwrap()].seat, "{name}");
+            let chosen = shuffled[balance.choose(&shuffled, key).unwrap()].seed;
+            assert_eq!(chosen, sorted[balance.choose(&sorted, key).unwrap()].seed, "{name}");
         }
     }
 }

@@ -40,6 +40,7 @@ use crate::pings::{PingConfig, Pings};
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::route::{Matcher, Route, Target};
 use crate::rules::Rules;
+use crate::rules::changes::Changes;
 use crate::rules::condition::Condition;
 use crate::service::{Edge, EdgeService, EdgeShard};
 use crate::static_files::{Page, StaticFiles};
@@ -261,6 +262,7 @@ fn routes(backends: &[Arc<Backend>], limits: Limited, pings: Pings) -> Vec<Route
             cross_site,
             limits: limits.clone(),
             pings,
+            changes: Changes::default(),
         }
     };
     let app = |index: usize| Target::Backend(Arc::clone(&backends[index]));

@@ -1,29 +1,47 @@
 //! Probes every server that is to be probed, for as long as the node runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::machine::{Found, Machine, Pace, Verdict};
 use super::{Answer, CheckConfig, ProbeError, probe};
 use crate::backend::Backend;
-use crate::server::Server;
+use crate::server::{Server, ServerId};
 use crate::server_state::{Health, Operator};
 
 /// Starts the probes of all `backends` on the control plane.
 pub fn spawn(backends: &[Arc<Backend>], control: &Handle) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    for backend in backends {
-        for server in backend.servers().iter().filter(|server| server.is_checked) {
-            tasks.push(control.spawn(watch(Arc::clone(backend), Arc::clone(server))));
+    backends.iter().map(|backend| control.spawn(keep(Arc::clone(backend)))).collect()
+}
+
+/// Has each server of `backend` probed that is to be, as long as it is one of its servers.
+async fn keep(backend: Arc<Backend>) {
+    let mut probes = JoinSet::new();
+    let mut probed: HashMap<ServerId, AbortHandle> = HashMap::new();
+    loop {
+        let changed = backend.changed.notified();
+        let servers = backend.servers();
+        probed.retain(|id, probe| {
+            let stays = servers.iter().any(|server| server.id == *id);
+            if !stays {
+                probe.abort();
+            }
+            stays
+        });
+        for server in servers.iter().filter(|server| server.is_checked) {
+            let watch = || probes.spawn(watch(Arc::clone(&backend), Arc::clone(server)));
+            probed.entry(server.id).or_insert_with(watch);
         }
+        changed.await;
+        while probes.try_join_next().is_some() {}
     }
-    tasks
 }
 
 /// Probes `server` for as long as it is polled.

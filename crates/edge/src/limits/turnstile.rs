@@ -115,7 +115,7 @@ impl Turnstile {
             is_in_total: false,
             stage: Stage::Handshake,
         };
-        let key = client.map(Key::of_address);
+        let key = client.and_then(address_key);
         if let (Some(Counted { quota, table }), Some(key)) = (&self.address, key) {
             let entered = table.enter(key, quota, now);
             (pass.address, turn) = entered.map_err(|why| self.turned(Whose::Address, why))?;
@@ -139,15 +139,15 @@ impl Turnstile {
     /// Takes in a request of `client` that is no handshake.
     pub fn request(&self, client: IpAddr) -> Result<(), Turned> {
         let now = self.now();
-        let key = Key::of_address(client);
-        if let Some(Counted { quota, table }) = &self.address {
+        let key = address_key(client);
+        if let (Some(Counted { quota, table }), Some(key)) = (&self.address, key) {
             let taken = table.request(key, quota, now);
             taken.map_err(|why| self.turned(Whose::Address, why))?;
         }
         if let Some((quota, tally)) = &self.total
             && let Err(why) = lock(tally).request(quota, now)
         {
-            if let Some(Counted { quota, table }) = &self.address {
+            if let (Some(Counted { quota, table }), Some(key)) = (&self.address, key) {
                 table.undo(key, quota, Tally::undo_request);
             }
             return Err(self.turned(Whose::Total, why));
@@ -304,6 +304,11 @@ impl Told {
         // One of those who come at the same moment tells it.
         is_due && self.0.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
+}
+
+/// Whoever comes by a Unix socket, and of whom nobody says more, has no address to be counted by.
+fn address_key(client: IpAddr) -> Option<Key> {
+    (!client.is_unspecified()).then(|| Key::of_address(client))
 }
 
 fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {

@@ -125,16 +125,19 @@ impl HeaderMatcher {
 }
 
 impl NameMatcher {
-    /// A value that cannot be decoded is matched as it is written: some server reads it so.
+    /// A value that cannot be decoded is matched as it is written, and a `+` may be a space, too:
+    /// some server reads it so.
+    fn is_value(&self, written: &str) -> bool {
+        let is = |written: &str| match query::decode(written) {
+            Some(value) => is_one_of(&self.any_of, &value),
+            None => is_one_of(&self.any_of, written.as_bytes()),
+        };
+        is(written) || written.contains('+') && is(&written.replace('+', " "))
+    }
+
     fn is_parameter(&self, query: Option<&str>) -> bool {
         let mut all = query.into_iter().flat_map(query::parameters);
-        all.any(|parameter| {
-            parameter.is_named(&self.name)
-                && match parameter.decoded() {
-                    Some(value) => is_one_of(&self.any_of, &value),
-                    None => is_one_of(&self.any_of, parameter.value.as_bytes()),
-                }
-        })
+        all.any(|parameter| parameter.is_named(&self.name) && self.is_value(parameter.value))
     }
 
     fn is_cookie(&self, headers: &HeaderMap) -> bool {

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
-use self::changes::{Changes, Made};
+use self::changes::{Changes, Made, Unwritable};
 use self::condition::{Asked, Condition};
 use self::template::{Known, Piece, Template};
 use crate::answer::{self, Body};
@@ -71,11 +71,11 @@ pub struct Redirect {
 #[derive(Debug, Default)]
 pub struct Judgement {
     /// Whoever has decided, if somebody has.
-    pub rule: Option<usize>,
+    pub rule: Option<u16>,
     /// The answer, when it is given here.
-    pub answer: Option<Response<Body>>,
+    pub answer: Option<Box<Response<Body>>>,
     /// The only route that may take it.
-    pub route: Option<usize>,
+    pub route: Option<u16>,
     /// What is changed; `None` when nothing is.
     pub made: Option<Box<Made>>,
 }
@@ -101,20 +101,22 @@ impl Rules {
             if !rule.changes.is_nothing() {
                 let made = judgement.made.get_or_insert_default();
                 if let Err(wrong) = rule.changes.make(asked, &rule.when.paths, made) {
-                    judgement.answer = Some(answer::text(StatusCode::BAD_REQUEST, wrong));
-                    judgement.rule = Some(index);
-                    return judgement;
+                    judgement.answer = Some(Box::new(wrong.answer()));
+                    judgement.rule = Some(index as u16);
+                    break;
                 }
             }
-            match &rule.decision {
-                None => continue,
-                Some(Decision::Deny(deny)) => judgement.answer = Some(deny.answer()),
-                Some(Decision::Redirect(redirect)) => {
-                    judgement.answer = Some(redirect.answer(asked, &rule.when.paths));
+            let Some(decision) = &rule.decision else { continue };
+            judgement.rule = Some(index as u16);
+            let answer = match decision {
+                Decision::Deny(deny) => deny.answer(),
+                Decision::Redirect(redirect) => redirect.answer(asked, &rule.when.paths),
+                Decision::Route(route) => {
+                    judgement.route = Some(*route as u16);
+                    break;
                 }
-                Some(Decision::Route(route)) => judgement.route = Some(*route),
-            }
-            judgement.rule = Some(index);
+            };
+            judgement.answer = Some(Box::new(answer));
             break;
         }
         judgement
@@ -142,6 +144,20 @@ impl Rule {
 }
 
 impl Judgement {
+    /// Adds what the route changes that takes the request.
+    pub fn change(
+        &mut self,
+        changes: &Changes,
+        asked: &Asked<'_>,
+        pattern: &PathPattern,
+    ) -> Result<(), Unwritable> {
+        if changes.is_nothing() {
+            return Ok(());
+        }
+        let made = self.made.get_or_insert_default();
+        changes.make(asked, std::slice::from_ref(pattern), made)
+    }
+
     /// Changes an answer, whoever has given it.
     pub fn change_response(&self, headers: &mut HeaderMap) {
         if let Some(made) = &self.made {
@@ -164,7 +180,7 @@ impl Deny {
 
 impl Redirect {
     fn answer(&self, asked: &Asked<'_>, patterns: &[PathPattern]) -> Response<Body> {
-        let mut to = self.to.fill(asked, patterns);
+        let mut to = self.to.fill(asked, patterns).unwrap_or_default();
         // A path that begins with two slashes is another host to browsers, and they take a
         // backslash for one.
         if self.is_path() {

@@ -127,9 +127,9 @@ impl Template {
         })
     }
 
-    /// The text for a request whose path one of `patterns` matches, the first that does. Nothing
-    /// stands for a capture that is not there.
-    pub fn fill(&self, asked: &Asked<'_>, patterns: &[PathPattern]) -> String {
+    /// The text for a request whose path one of `patterns` matches, the first that does. `None` when
+    /// that captures nothing of a name: only another reading of the path matches.
+    pub fn fill(&self, asked: &Asked<'_>, patterns: &[PathPattern]) -> Option<String> {
         let path = asked.uri.path();
         let mut filled = String::new();
         for piece in &self.pieces {
@@ -138,11 +138,11 @@ impl Template {
                 Piece::Known(known) => known.write(asked, &mut filled),
                 Piece::Capture(name) => {
                     let captured = patterns.iter().find_map(|pattern| pattern.written(path, name));
-                    filled.push_str(captured.unwrap_or_default());
+                    filled.push_str(captured?);
                 }
             }
         }
-        filled
+        Some(filled)
     }
 }
 
@@ -151,6 +151,8 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
+
+    const NOTHING: &str = "no capture";
 
     fn check(template: &str, uri: &str, expected: &str) {
         let (mut headers, uri) = (HeaderMap::new(), uri.parse().unwrap());
@@ -167,6 +169,7 @@ mod tests {
         };
         let patterns = ["/api/{room}".parse().unwrap(), "/api/{room}/*".parse().unwrap()];
         let template = Template::parse(template).unwrap();
+        let expected = (expected != NOTHING).then(|| expected.to_owned());
         assert_eq!(template.fill(&asked, &patterns), expected);
     }
 
@@ -181,7 +184,9 @@ mod tests {
         check("/{*}", "/api/r/a/b", "/a/b");
         check("/{room}/{*}", "/api/a%20b%2F/%0d%0a", "/a%20b%2F/%0d%0a");
         check("{room}", "/api/r", "r");
-        check("{*}", "/api/r", "");
+        check("{*}", "/api/r/", "");
+        check("{*}", "/api/r", NOTHING);
+        check("{room}", "//api/r", NOTHING);
         check("{{\"a\": {{}}}}", "/", "{\"a\": {}}");
     }
 

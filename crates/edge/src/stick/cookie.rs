@@ -365,4 +365,36 @@ mod tests {
         check_in("a=b;SID=abc", "a=b;SID=abc", false);
         check_in("SID=AAAAAAAAAAAAAAAAAAAAAA~abc", "SID=abc", false);
     }
+
+    #[test]
+    fn no_cookie_of_a_client_gets_past_with_a_mark_on() {
+        let mut random = fastrand::Rng::with_seed(0x71de);
+        let mark = format!("{}~", token().as_str());
+        let pieces = ["SID", "=", ";", " ", ",", "~", "\"", "a", "SID=", &mark, "\t", "\u{e9}"];
+        for _ in 0..5000 {
+            let mut left = HeaderMap::new();
+            for _ in 0..random.usize(1..3) {
+                let parts = (0..random.usize(0..8)).map(|_| *random.choice(&pieces).unwrap());
+                let line = parts.collect::<String>();
+                left.extend(HeaderValue::from_bytes(line.as_bytes()).map(|line| (COOKIE, line)));
+            }
+            let before = left.clone();
+            Prefixed::new("SID").take_off(&mut left, |_| None);
+            let values = |headers: &HeaderMap| {
+                let lines = headers.get_all(COOKIE).iter().map(|it| it.as_bytes().to_vec());
+                let pairs = |line: &[u8]| {
+                    cookies::pairs(line)
+                        .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                        .collect::<Vec<_>>()
+                };
+                lines.flat_map(|line| pairs(&line)).collect::<Vec<_>>()
+            };
+            let unmarked = |(name, value): (Vec<u8>, Vec<u8>)| {
+                let rest = split(&value).filter(|_| name == b"SID").map(|(_, rest)| rest.to_vec());
+                (name, rest.unwrap_or(value))
+            };
+            let expected: Vec<_> = values(&before).into_iter().map(unmarked).collect();
+            assert_eq!(values(&left), expected, "{before:?}");
+        }
+    }
 }

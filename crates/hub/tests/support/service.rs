@@ -18,7 +18,7 @@ use tidewire_hub::route::{HubRoute, TopicRoute};
 use tidewire_hub::shard::Shard;
 use tidewire_hub::topic::Topic;
 use tidewire_runtime::conn::{Conn, Upgraded};
-use tidewire_runtime::listener::Listener;
+use tidewire_runtime::listener::{Address, ListenOptions, Listener};
 use tidewire_runtime::units::{Period, Size};
 use tidewire_runtime::worker::{Service, Worker, Workers};
 use tidewire_wire::ws::handshake::{Classified, accept_key, classify};
@@ -43,7 +43,8 @@ impl TestNode {
         assert_eq!(config.faults(), []);
         let runtime = tokio::runtime::Handle::current();
         let hub = Hub::start(config, memory, &runtime, workers);
-        let listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap(), workers).unwrap();
+        let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
+        let listener = Listener::bind(0, &any, workers, ListenOptions::default()).unwrap();
         let address = listener.address();
         let (sender, ends) = mpsc::channel();
         let panics = Arc::new(AtomicBool::new(false));

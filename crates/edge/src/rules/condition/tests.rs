@@ -109,6 +109,7 @@ fn parameters_and_cookies_are_found_however_they_are_written() {
         ("/?%72oom=%61%20b", true),
         ("/?a=1&room=1&room=xy", true),
         ("/?room=x%zz", true),
+        ("/?room=a+b", true),
         ("/?Room=x", false),
         ("/?rooms=x", false),
         ("/?room", false),

@@ -239,7 +239,8 @@ impl Follower {
     }
 
     fn method(&mut self, bytes: &[u8]) -> Result<usize, FramingFault> {
-        let taken = bytes::token(bytes);
+        // No more than shows that it is too long: what is wrong first is what is said.
+        let taken = bytes::token(bytes).min(self.word.room() + 1);
         self.count_line(taken)?;
         self.word.extend(&bytes[..taken]);
         if self.word.get().is_none() {
@@ -540,19 +541,24 @@ impl Follower {
     }
 
     fn count_line(&mut self, bytes: usize) -> Result<(), FramingFault> {
-        self.line = add(self.line, bytes);
-        if self.line > self.limits.request_line {
-            return Err(FramingFault::LineTooLong { max: self.limits.request_line });
-        }
+        let max = self.limits.request_line;
+        self.count_within(bytes, max).ok_or(FramingFault::LineTooLong { max })?;
         self.count_head(bytes)
     }
 
     fn count_header(&mut self, bytes: usize) -> Result<(), FramingFault> {
-        self.line = add(self.line, bytes);
-        if self.line > self.limits.header {
-            return Err(FramingFault::HeaderTooLarge { max: self.limits.header });
-        }
+        let max = self.limits.header;
+        self.count_within(bytes, max).ok_or(FramingFault::HeaderTooLarge { max })?;
         self.count_head(bytes)
+    }
+
+    /// Counts bytes of a line. `None` when they go beyond its limit before they do beyond that of
+    /// the head: however many come at once, the same is wrong with them.
+    fn count_within(&mut self, bytes: usize, max: u32) -> Option<()> {
+        let rest_of_line = max.saturating_sub(self.line);
+        let rest_of_head = self.limits.head.saturating_sub(self.head);
+        self.line = add(self.line, bytes);
+        (self.line <= max || rest_of_head < rest_of_line).then_some(())
     }
 
     fn count_head(&mut self, bytes: usize) -> Result<(), FramingFault> {

@@ -40,6 +40,11 @@ impl Word {
         }
     }
 
+    /// How many more bytes there is room for.
+    pub fn room(&self) -> usize {
+        ROOM - usize::from(self.length)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }

@@ -1,0 +1,230 @@
+//! Looks for the servers of a backend for as long as the node runs.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hickory_resolver::net::NetError;
+use tidewire_auth::kept_file::LOOK_PERIOD;
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::config::DiscoveryConfig;
+use super::dns::{Resolver, ServiceName};
+use super::file::{ServerFile, ServerFileError};
+use super::roster::{Looked, Roster};
+use crate::backend::{Backend, BackendConfig};
+
+/// How the servers of a backend are found.
+#[derive(Debug)]
+pub struct Discovery {
+    config: DiscoveryConfig,
+    source: Source,
+}
+
+/// What of a discovery can be seen and asked for while it runs.
+#[derive(Debug, Default)]
+pub struct DiscoveryView {
+    /// Lookups that have found servers.
+    pub found: AtomicU64,
+    /// Lookups that have found that there are none.
+    pub nothing: AtomicU64,
+    /// Lookups without an answer, or with one that is of no use.
+    pub failed: AtomicU64,
+    asked: Notify,
+}
+
+#[derive(Debug)]
+enum Source {
+    Addresses { name: String, port: u16 },
+    Service(ServiceName),
+    File(Arc<ServerFile>, Looked),
+}
+
+/// Why a lookup has said nothing.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error("{0}")]
+    Dns(#[from] NetError),
+    #[error("no answer in time")]
+    Timeout,
+    #[error("{0}")]
+    File(#[from] ServerFileError),
+    #[error("reading it went wrong")]
+    Lost,
+}
+
+impl Discovery {
+    /// What `config` says; a file is read now. `dir` is where relative paths start. `None` when it
+    /// names no source.
+    ///
+    /// # Errors
+    /// When the file cannot be read or something in it is wrong.
+    pub fn prepare(config: &DiscoveryConfig, dir: &Path) -> Result<Option<Self>, ServerFileError> {
+        let source = if let Some(address) = &config.dns {
+            Source::Addresses { name: address.host().to_owned(), port: address.port() }
+        } else if let Some(service) = &config.srv {
+            Source::Service(service.clone())
+        } else if let Some(path) = &config.file {
+            let (file, first) = ServerFile::open(dir.join(path))?;
+            Source::File(Arc::new(file), first)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Self { config: config.clone(), source }))
+    }
+
+    /// How long an answer is waited for.
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout.0
+    }
+
+    /// Looks for the servers of `backend`, and goes on with it for ever. `begun` is told when the
+    /// first look is over, whatever it came to.
+    pub async fn run(
+        self,
+        backend: Arc<Backend>,
+        listed: BackendConfig,
+        view: Arc<DiscoveryView>,
+        begun: impl FnOnce(),
+    ) {
+        let mut looker = Looker {
+            roster: Roster::new(self.config.clone(), listed.server),
+            config: self.config,
+            source: self.source,
+            resolver: None,
+            backend,
+            view,
+            is_failing: false,
+        };
+        let mut pause = looker.begin().await;
+        begun();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = looker.view.asked.notified() => {}
+            }
+            pause = looker.look().await;
+        }
+    }
+}
+
+impl DiscoveryView {
+    /// Has the servers looked for now.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+}
+
+impl fmt::Display for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Addresses { name, port } => write!(f, "addresses of {name}:{port}"),
+            Source::Service(name) => write!(f, "service {name}"),
+            Source::File(file, _) => write!(f, "file {}", file.path().display()),
+        }
+    }
+}
+
+/// A discovery under way.
+struct Looker {
+    config: DiscoveryConfig,
+    source: Source,
+    resolver: Option<Resolver>,
+    roster: Roster,
+    backend: Arc<Backend>,
+    view: Arc<DiscoveryView>,
+    is_failing: bool,
+}
+
+impl Looker {
+    /// The first look. How long it is until the next.
+    async fn begin(&mut self) -> Duration {
+        match &self.source {
+            Source::File(_, first) => {
+                let first = first.clone();
+                self.take(first);
+                LOOK_PERIOD
+            }
+            _ => self.look().await,
+        }
+    }
+
+    /// Looks once. How long it is until the next time.
+    async fn look(&mut self) -> Duration {
+        let looked = match &self.source {
+            Source::File(file, _) => {
+                let file = Arc::clone(file);
+                // A file system may hang, and the control plane has one thread.
+                match spawn_blocking(move || file.changed()).await {
+                    Ok(None) => return LOOK_PERIOD,
+                    Ok(Some(read)) => read.map_err(LookError::from),
+                    Err(_) => Err(LookError::Lost),
+                }
+            }
+            _ => self.ask().await,
+        };
+        let is_file = matches!(self.source, Source::File(..));
+        match looked {
+            Ok(looked) => {
+                let pause = self.roster.next_look(&looked);
+                self.take(looked);
+                if is_file { LOOK_PERIOD } else { pause }
+            }
+            Err(error) => {
+                self.fail(&error);
+                if is_file { LOOK_PERIOD } else { self.roster.next_try() }
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<Looked, LookError> {
+        let timeout = self.config.timeout.0;
+        if self.resolver.is_none() {
+            self.resolver = Some(Resolver::new(self.config.nameservers(), timeout)?);
+        }
+        let resolver = self.resolver.as_ref().expect("it was made if there was none");
+        let asked = async {
+            match &self.source {
+                Source::Addresses { name, port } => resolver.addresses(name, *port).await,
+                Source::Service(name) => resolver.service(name).await,
+                Source::File(..) => Ok(Looked::Nothing),
+            }
+        };
+        Ok(tokio::time::timeout(timeout, asked).await.map_err(|_| LookError::Timeout)??)
+    }
+
+    fn take(&mut self, looked: Looked) {
+        let is_nothing = looked == Looked::Nothing;
+        let count = if is_nothing { &self.view.nothing } else { &self.view.found };
+        count.fetch_add(1, Ordering::Relaxed);
+        let backend = &self.backend.name;
+        if std::mem::replace(&mut self.is_failing, false) {
+            info!(backend, "servers can be looked up again");
+        }
+        let Some(change) = self.roster.take(looked, Instant::now()) else { return };
+        let servers = change.servers.len();
+        if is_nothing {
+            warn!(backend, servers, %change, "the name of the servers has no records any more");
+        } else {
+            info!(backend, servers, %change, "servers have changed");
+        }
+        if change.left_out > 0 {
+            let left_out = change.left_out;
+            warn!(backend, left_out, "more servers are found than `discovery.max` lets in");
+        }
+        self.backend.set_servers(&change.servers);
+    }
+
+    fn fail(&mut self, error: &LookError) {
+        self.view.failed.fetch_add(1, Ordering::Relaxed);
+        // Once, and not for each of the looks that follow.
+        if !std::mem::replace(&mut self.is_failing, true) {
+            let backend = &self.backend.name;
+            error!(backend, %error, "servers are as before: they cannot be looked up");
+        }
+    }
+}

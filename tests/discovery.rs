@@ -1,0 +1,192 @@
+//! Servers that are found: by the addresses of a name, by the records of a service, in a file.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use tidewire_testkit::backend::Backend;
+use tidewire_testkit::child::Signal;
+use tidewire_testkit::deadline::until;
+use tidewire_testkit::dns::NameServer;
+use tidewire_testkit::http::get;
+use tidewire_testkit::script;
+use tidewire_testkit::tidewire::Tidewire;
+use tidewire_testkit::websocket::WebSocket;
+
+/// An edge whose one backend has this in its table.
+fn edge(backend: &str) -> Tidewire {
+    Tidewire::run(&format!(
+        r#"
+[[listen]]
+name = "public"
+bind = "127.0.0.1:0"
+[[route]]
+backend = "nodes"
+[admin]
+bind = "127.0.0.1:0"
+[[backend]]
+name = "nodes"
+retries = 0
+{backend}
+"#
+    ))
+}
+
+/// The servers that answer a few requests in a row.
+fn answering(edge: &Tidewire) -> BTreeSet<String> {
+    (0..8)
+        .map(|_| get(edge.address(), "/"))
+        .map(|answer| if answer.status == 200 { answer.text() } else { answer.status.to_string() })
+        .collect()
+}
+
+#[track_caller]
+fn until_answering(edge: &Tidewire, expected: &[&str]) {
+    let expected: BTreeSet<String> = expected.iter().map(|&name| name.to_owned()).collect();
+    until(&format!("{expected:?} answer"), || (answering(edge) == expected).then_some(()));
+}
+
+fn dns(server: &NameServer, source: &str, more: &str) -> String {
+    let nameserver = server.address();
+    format!("discovery = {{ {source}, nameserver = [\"{nameserver}\"], timeout = \"1s\"{more} }}")
+}
+
+/// Two servers on one port, one of them on IPv6.
+fn on_one_port() -> (Backend, Backend) {
+    let v4 = Backend::start(script::answers(200, "v4"));
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, v4.address().port()));
+    (v4, Backend::start_at(v6, script::answers(200, "v6")))
+}
+
+const BOTH: &str = "host-record=nodes.test,127.0.0.1\nhost-record=nodes.test,::1";
+const V4: &str = "host-record=nodes.test,127.0.0.1";
+
+#[test]
+fn the_addresses_of_a_name_are_servers_for_as_long_as_it_has_them() {
+    let Some(mut names) = NameServer::start(BOTH) else { return };
+    let (v4, _v6) = on_one_port();
+    let source = format!("dns = \"nodes.test:{}\"", v4.address().port());
+    let mut edge = edge(&dns(&names, &source, ""));
+    // The first answer is there before the first client.
+    assert_eq!(answering(&edge), ["v4", "v6"].map(str::to_owned).into());
+    names.serve(V4);
+    until_answering(&edge, &["v4"]);
+    edge.log_line(&["servers have changed", "gone: [::1]:"]);
+    names.serve(BOTH);
+    until_answering(&edge, &["v4", "v6"]);
+    assert!(edge.metric("edge_discovery_lookups_total", &["result=\"found\""]) >= 3.0);
+}
+
+#[test]
+fn a_websocket_stays_on_a_server_that_is_gone_from_the_name() {
+    let Some(mut names) = NameServer::start("host-record=nodes.test,127.0.0.1") else { return };
+    let server = Backend::start(script::echoes);
+    let port = server.address().port();
+    let mut edge = edge(&dns(&names, &format!("dns = \"nodes.test:{port}\""), ", hold = \"0s\""));
+    let mut client = WebSocket::connect(edge.address(), "/");
+    client.expect_echo("before");
+    names.serve("");
+    edge.log_line(&["the name of the servers has no records any more"]);
+    until("nobody new gets in", || (get(edge.address(), "/").status == 503).then_some(()));
+    client.expect_echo("after");
+}
+
+#[test]
+fn the_records_of_a_service_say_port_weight_and_priority() {
+    let servers = ["a", "b", "c"].map(|name| Backend::start(script::answers(200, name)));
+    let [a, b, c] = servers.each_ref().map(|server| server.address().port());
+    let hosts = "host-record=one.test,127.0.0.1";
+    let service = "srv-host=_ws._tcp.chat.test,one.test";
+    let records = format!("{hosts}\n{service},{a},10,3\n{service},{b},10,1\n{service},{c},20,1");
+    let Some(names) = NameServer::start(&records) else { return };
+    let edge = edge(&dns(&names, "srv = \"_ws._tcp.chat.test\"", ""));
+    let mut said: Vec<String> = (0..8).map(|_| get(edge.address(), "/").text()).collect();
+    said.sort();
+    assert_eq!(said.concat(), "aaaaaabb");
+    let label = format!("server=\"one.test:{a}\"");
+    assert_eq!(edge.metric("edge_server_up", &[&label]), 1.0);
+}
+
+#[test]
+fn while_nobody_answers_the_servers_stay() {
+    let Some(mut names) = NameServer::start(V4) else { return };
+    let server = Backend::start(script::answers(200, "v4"));
+    let port = server.address().port();
+    let more = ", hold = \"0s\", max_interval = \"1s\"";
+    let mut edge = edge(&dns(&names, &format!("dns = \"nodes.test:{port}\""), more));
+    names.stop();
+    edge.log_line(&["servers are as before: they cannot be looked up"]);
+    until_answering(&edge, &["v4"]);
+    assert!(edge.metric("edge_discovery_lookups_total", &["result=\"failed\""]) >= 1.0);
+    names.serve(V4);
+    edge.log_line(&["servers can be looked up again"]);
+}
+
+#[test]
+fn a_node_whose_names_cannot_be_looked_up_starts_and_finds_them_later() {
+    let Some(mut names) = NameServer::start("") else { return };
+    names.stop();
+    let server = Backend::start(script::answers(200, "v4"));
+    let port = server.address().port();
+    let edge = edge(&dns(&names, &format!("dns = \"nodes.test:{port}\""), ""));
+    assert_eq!(get(edge.address(), "/").status, 503);
+    let ready = edge.readiness().expect(503).text();
+    assert!(ready.contains("backend nodes: no server is up"), "{ready}");
+    names.serve(V4);
+    until_answering(&edge, &["v4"]);
+    edge.readiness().expect(200);
+}
+
+#[test]
+fn servers_that_are_found_are_probed_until_they_are_gone() {
+    let Some(mut names) = NameServer::start(V4) else { return };
+    let v4 = Backend::start(script::answers(200, "v4"));
+    let port = v4.address().port();
+    let more = ", check = true";
+    let check = "\ncheck = { interval = \"50ms\", fall = 1, rise = 1 }";
+    let backend = dns(&names, &format!("dns = \"nodes.test:{port}\""), more) + check;
+    let mut edge = edge(&backend);
+    until_answering(&edge, &["v4"]);
+    // Nobody is there on IPv6.
+    names.serve(BOTH);
+    edge.log_line(&["server is down", "[::1]:"]);
+    until_answering(&edge, &["v4"]);
+    let failures = || edge.metric("edge_server_check_failures_total", &[]);
+    until("it is probed again and again", || (failures() > 2.0).then_some(()));
+    names.serve(V4);
+    edge.log_line(&["servers have changed", "gone: [::1]:"]);
+    assert!(!edge.metrics().contains("server=\"[::1]:"), "{}", edge.metrics());
+    let _v6 = Backend::start_at(
+        SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        script::answers(200, "v6"),
+    );
+    names.serve(BOTH);
+    until_answering(&edge, &["v4", "v6"]);
+}
+
+#[test]
+fn a_file_of_servers_is_read_again_and_a_wrong_one_changes_nothing() {
+    let [a, b] = ["a", "b"].map(|name| Backend::start(script::answers(200, name)));
+    let server = |name: &str, server: &Backend| {
+        format!("[[server]]\nname = \"{name}\"\naddress = \"{}\"\n", server.address())
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("servers.toml");
+    let write = |text: &str| {
+        let next = directory.path().join("next");
+        std::fs::write(&next, text).expect("the directory can be written to");
+        std::fs::rename(&next, &path).expect("the file can be put in its place");
+    };
+    write(&server("a", &a));
+    let mut edge = edge(&format!("discovery = {{ file = \"{}\" }}", path.display()));
+    until_answering(&edge, &["a"]);
+    write(&(server("a", &a) + &server("b", &b)));
+    edge.child.signal(Signal::HUP);
+    until_answering(&edge, &["a", "b"]);
+    write(&server("b", &b).replace(':', ";"));
+    edge.child.signal(Signal::HUP);
+    edge.log_line(&["servers are as before: they cannot be looked up", "line 3"]);
+    until_answering(&edge, &["a", "b"]);
+    write(&server("b", &b));
+    edge.child.signal(Signal::HUP);
+    until_answering(&edge, &["b"]);
+}

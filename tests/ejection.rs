@@ -1,0 +1,63 @@
+//! Servers that fail clients get none for a while; clients cannot bring that about.
+
+use std::net::SocketAddr;
+
+use tidewire_testkit::backend::Backend;
+use tidewire_testkit::deadline::until;
+use tidewire_testkit::http::get;
+use tidewire_testkit::port::{free_port, loopback};
+use tidewire_testkit::script;
+use tidewire_testkit::tidewire::{Tidewire, edge};
+use tidewire_testkit::websocket::WebSocket;
+
+fn ejecting(servers: &[SocketAddr], eject: &str) -> Tidewire {
+    Tidewire::run(&edge(servers, &format!("eject = {{ {eject} }}\n")))
+}
+
+fn is_ejected(edge: &Tidewire, server: &str) -> bool {
+    let server = format!("server=\"{server}\"");
+    edge.metric("edge_server_state", &[&server, "state=\"ejected\""]) == 1.0
+}
+
+#[test]
+fn a_server_that_cannot_be_connected_to_gets_nobody_for_a_while() {
+    let port = free_port();
+    let server = Backend::start(script::mirrors);
+    let eject = "connect_errors = 3, base = \"1s\"";
+    let mut edge = ejecting(&[loopback(port), server.address()], eject);
+    for _ in 0..6 {
+        get(edge.address(), "/").expect(200);
+    }
+    edge.log_line(&["WARN", "server is ejected", "server=\"server1\"", "for 1s"]);
+    let errors = || edge.metric("edge_server_connect_errors_total", &["server=\"server1\""]);
+    let before = errors();
+    for _ in 0..6 {
+        get(edge.address(), "/").expect(200);
+    }
+    assert_eq!(errors(), before, "a server that is ejected was given a client");
+    let _back = Backend::start_on(port, script::mirrors);
+    until("it is back", || (!is_ejected(&edge, "server1")).then_some(()));
+    assert_eq!(edge.metric("edge_server_ejections_total", &["server=\"server1\""]), 1.0);
+}
+
+#[test]
+fn the_last_servers_are_not_ejected() {
+    let edge = ejecting(&[loopback(free_port()), loopback(free_port())], "connect_errors = 1");
+    for _ in 0..6 {
+        get(edge.address(), "/").expect(503);
+    }
+    assert_eq!(edge.metric("edge_server_ejections_total", &[]), 1.0);
+}
+
+#[test]
+fn one_client_cannot_eject_a_server() {
+    let servers = [(); 2].map(|()| Backend::start(script::closes_before_answer));
+    let eject = "handshake_errors = 2, server_errors = true";
+    let edge = ejecting(&servers.each_ref().map(Backend::address), eject);
+    for _ in 0..10 {
+        let peer = tidewire_testkit::peer::Peer::connect(edge.address());
+        let text = tidewire_testkit::websocket::handshake("/ws");
+        assert!(WebSocket::try_upgrade(peer, &text).is_err());
+    }
+    assert_eq!(edge.metric("edge_server_ejections_total", &[]), 0.0);
+}
