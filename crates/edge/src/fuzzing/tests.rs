@@ -72,15 +72,17 @@ const RUNS: u64 = 400;
 const TELLING: [u8; 16] = *b"\r\n: \t/#%,;0\x00\x81\x88\x7E\x80";
 /// What scripts order.
 const ORDERS: [u8; 17] = *b"abAB.wfxrpqtTz.Ao";
-/// Ends of what this edge has not: TLS, a hub, operators, doors that turn connections away. And a
-/// fault of ours.
-const ELSEWHERE: [Reason; 8] = [
+/// Ends of what this edge has not: TLS, a hub, operators, doors that turn connections away, servers
+/// whose state changes. And a fault of ours.
+const ELSEWHERE: [Reason; 10] = [
     Reason::Limited,
     Reason::Denied,
     Reason::ProxyHeader,
     Reason::TlsHandshake,
     Reason::ClientHsTimeout,
     Reason::Revoked,
+    Reason::Rebalance,
+    Reason::ServerDown,
     Reason::BrokerAway,
     Reason::Internal,
 ];
