@@ -71,18 +71,20 @@ fn fail(edge: &Tidewire, last: u8) {
 #[test]
 fn handshakes_of_several_clients_that_fail_eject_a_server() {
     let server = Backend::start(script::answers(500, "ill"));
-    let other = Backend::start(script::answers(404, "not here"));
-    let eject = "handshake_errors = 2, server_errors = true, base = \"1m\"";
-    let mut edge = ejecting(&[server.address(), other.address()], eject);
-    for last in 1..=4 {
+    let others = [(); 2].map(|()| Backend::start(script::answers(404, "not here")));
+    let [second, third] = others.each_ref().map(Backend::address);
+    let eject = "handshake_errors = 2, server_errors = true, base = \"1m\", keep = \"1\"";
+    let mut edge = ejecting(&[server.address(), second, third], eject);
+    for last in 1..=6 {
         fail(&edge, last);
     }
     edge.log_line(&["WARN", "server is ejected", "server=\"server1\""]);
     // A 404 is an answer; whoever asked for what is not there has no say in it.
-    for last in 5..=12 {
+    for last in 7..=14 {
         fail(&edge, last);
     }
-    assert!(is_ejected(&edge, "server1") && !is_ejected(&edge, "server2"));
+    let ejected = ["server1", "server2", "server3"].map(|server| is_ejected(&edge, server));
+    assert_eq!(ejected, [true, false, false]);
 }
 
 #[test]
