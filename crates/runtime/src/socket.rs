@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::memory::{self, MemoryStream};
+use crate::tls::client::TlsClient;
 use crate::tls::config::TlsConfig;
 use crate::tls::error::TlsError;
 use crate::tls::{self, Secured, TlsStream};
@@ -77,6 +78,19 @@ impl Socket {
                 error: TlsError::Io(io::ErrorKind::Unsupported.into()),
                 socket: self,
             }),
+        }
+    }
+
+    /// Does a TLS handshake as client. It has no deadline of its own.
+    ///
+    /// # Errors
+    /// When the server does not speak TLS, or is not who it has to be; as [`TlsError`] says.
+    pub async fn connect_tls(self, client: &TlsClient) -> Result<Self, TlsError> {
+        match self.stream {
+            Stream::Tcp(tcp) => {
+                Ok(Self { stream: Stream::Tls(tls::client::connect(tcp, client).await?) })
+            }
+            _ => Err(TlsError::Io(io::ErrorKind::Unsupported.into())),
         }
     }
 

@@ -339,6 +339,14 @@ impl Channel {
         Poll::Ready(Ok(()))
     }
 
+    /// Says what is to be said before anything is heard.
+    pub(super) fn begin(&mut self) -> Result<(), TlsError> {
+        let mut answer = Vec::new();
+        let begun = self.session.begin(&mut answer);
+        self.append_unsent(&answer);
+        begun
+    }
+
     /// A step of the handshake: one read, and the flight that answers it, appended to `unsent`.
     /// Application data that comes along waits to be read. Err is the end of the handshake.
     /// `first` is the first byte that the peer has sent.

@@ -43,6 +43,18 @@ pub enum TlsError {
     /// The network's, or whoever reset the connection.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// The server's: its certificate is not one that may speak for it.
+    #[error("the server's certificate: {0}")]
+    ServerCertificate(Error),
+    /// The server's decision, such as that it wants a certificate of ours.
+    #[error("the server gave up: {0:?}")]
+    ServerAlert(AlertDescription),
+    /// The server's: it went away.
+    #[error("the server ended the connection before the handshake was over")]
+    ServerEof,
+    /// The server's: it speaks something else on that port.
+    #[error("what the server says is not TLS")]
+    ServerNotTls,
     /// Ours.
     #[error("{0}")]
     Internal(Error),
@@ -78,8 +90,8 @@ impl From<TlsError> for io::Error {
     fn from(error: TlsError) -> Self {
         let kind = match &error {
             TlsError::Io(error) => error.kind(),
-            TlsError::Alert(_) => io::ErrorKind::ConnectionAborted,
-            TlsError::Eof | TlsError::Silent => io::ErrorKind::UnexpectedEof,
+            TlsError::Alert(_) | TlsError::ServerAlert(_) => io::ErrorKind::ConnectionAborted,
+            TlsError::Eof | TlsError::Silent | TlsError::ServerEof => io::ErrorKind::UnexpectedEof,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

@@ -1,0 +1,100 @@
+//! The client side of a TLS handshake: towards a server.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, Error, ProtocolVersion};
+use tokio::net::TcpStream;
+
+use super::channel::{Channel, TlsStream};
+use super::error::TlsError;
+use super::session::Session;
+use crate::allocator::note_burst;
+
+/// How TLS is spoken to a server, ready for [`Socket::connect_tls`](crate::socket::Socket).
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl TlsClient {
+    /// Takes `config` over, for a server that has to be `name`, and settles in it what belongs to
+    /// the stream: no early data, which can be replayed (RFC 8446, section 8), no secrets that
+    /// leave rustls, full records. Sessions are resumed, with the keys that `config` remembers.
+    pub fn new(mut config: ClientConfig, name: ServerName<'static>) -> Self {
+        config.enable_early_data = false;
+        config.enable_secret_extraction = false;
+        config.max_fragment_size = None;
+        Self { config: Arc::new(config), name }
+    }
+
+    /// The same towards another server.
+    pub fn towards(&self, name: ServerName<'static>) -> Self {
+        Self { config: Arc::clone(&self.config), name }
+    }
+}
+
+/// Does the handshake as client. On failure the server has been told, as well as it can be.
+pub(crate) async fn connect(tcp: TcpStream, client: &TlsClient) -> Result<TlsStream, TlsError> {
+    let session = Session::client(Arc::clone(&client.config), client.name.clone());
+    let mut channel = Channel::new(tcp, session.map_err(TlsError::new)?);
+    // Keys, shares and signatures are some tens of kilobytes, for a moment.
+    note_burst();
+    channel.begin().map_err(of_server)?;
+    let mut first = None;
+    match poll_fn(|cx| poll(&mut channel, &mut first, cx)).await {
+        Ok(()) => Ok(channel.into_stream()),
+        Err(error) => Err(explain(of_server(error), first)),
+    }
+}
+
+fn poll(
+    channel: &mut Channel,
+    first: &mut Option<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), TlsError>> {
+    loop {
+        ready!(channel.poll_flush(cx))?;
+        if !channel.session().facts().is_handshaking() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(error) = ready!(channel.poll_step(cx, first)) {
+            // An alert, for which there is room.
+            let _ = channel.poll_flush(cx);
+            return Poll::Ready(Err(error));
+        }
+        let facts = channel.session().facts();
+        if !facts.is_handshaking() && facts.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+            // Our Finished goes with the first request, which saves a call and a packet.
+            channel.defer_unsent();
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+/// The error as it is when the peer is a server.
+fn of_server(error: TlsError) -> TlsError {
+    match error {
+        TlsError::ClientCertificate(error) => TlsError::ServerCertificate(error),
+        TlsError::Alert(alert) => TlsError::ServerAlert(alert),
+        TlsError::Eof => TlsError::ServerEof,
+        other => other,
+    }
+}
+
+/// Knows more about an error than rustls says.
+fn explain(error: TlsError, first: Option<u8>) -> TlsError {
+    match (error, first) {
+        // Such as the `H` of an HTTP answer; records begin with a byte below.
+        (TlsError::Violation(Error::InvalidMessage(_)), Some(byte)) if byte > LAST_RECORD => {
+            TlsError::ServerNotTls
+        }
+        (error, _) => error,
+    }
+}
+
+/// The highest type of a record (RFC 8446, section 5.1; RFC 6520).
+const LAST_RECORD: u8 = 24;
