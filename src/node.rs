@@ -335,6 +335,7 @@ fn assemble_route(
         target,
         cross_site: route.cross_site,
         limits: route.limits,
+        pings: route.pings,
         changes: route.changes,
     }
 }

@@ -142,6 +142,10 @@ PARTS = {
         "limits: 16 KiB echoes through 30 tunnels, with every limit, the defaults, and none",
         30, "16KiB", peers.EDGES_LIMITS, "limits",
     ),
+    "pinged64": echo(
+        "pings: 64 B echoes through 100 tunnels, pinged both ways after 1 s, and not",
+        100, "64B", peers.EDGES_PINGED, "limits",
+    ),
     "hubidle": Part(
         title="hub: memory of 4,000 idle clients of one topic",
         group="hub",

@@ -302,6 +302,12 @@ EDGES_LIMITS = {
     "tidewire-default": tidewire_edge,
     "tidewire-off": with_limits('profile = "off"'),
 }
+EDGES_PINGED = {
+    "tidewire": lambda bench, backend: tidewire_edge(
+        bench, backend, auth='ping = { client = "1s", server = "1s" }'
+    ),
+    "tidewire-silent": tidewire_edge,
+}
 # Every server that takes part is Tidewire: what is compared is an answer with another.
 EDGES_LIMITED = {
     "tidewire": refusing(429, 'limits.per_address = { rate = "1/h" }'),

@@ -81,6 +81,7 @@ TARGETS = [
     Surcharge("jwt", "cpu", "tidewire-jwt", 120.0),
     Ratio("limits64", "cpu", "tidewire-off", 1.05),
     Ratio("limits16k", "cpu", "tidewire-off", 1.05),
+    Ratio("pinged64", "cpu", "tidewire-silent", 1.05),
     Absolute("hubidle", "idle", 1.5),
     Ratio("fanout", "cpu", "uws", 1.20),
     Ratio("fanout", "cpu", "express-ws", 0.50),

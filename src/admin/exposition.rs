@@ -15,7 +15,7 @@ use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{addresses, balance, discovery, limits, revocations, rules, servers, tls};
+use super::{addresses, balance, discovery, limits, pings, revocations, rules, servers, tls};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -40,6 +40,7 @@ impl Collector for Exposition {
         self.vouching(&mut out)?;
         rules::encode(&self.nodes, &mut out)?;
         limits::encode(&self.nodes, &mut out)?;
+        pings::encode(&self.nodes, &mut out)?;
         addresses::encode(&self.nodes, &mut out)?;
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;

@@ -9,6 +9,7 @@ mod exposition;
 mod guard;
 mod hub;
 mod limits;
+mod pings;
 mod probes;
 pub mod revocations;
 mod rules;

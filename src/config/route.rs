@@ -13,6 +13,7 @@ use tidewire_edge::limits::LimitsConfig;
 use tidewire_edge::network::Network;
 use tidewire_edge::origin::OriginConfig;
 use tidewire_edge::path::PathPattern;
+use tidewire_edge::pings::PingConfig;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::rules::text_pattern::TextPattern;
 use tidewire_edge::static_files::StaticConfig;
@@ -90,6 +91,10 @@ pub struct RouteConfig {
     /// `[limits]`.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Has the edge ping clients or servers that say nothing, in WebSockets to a backend. Nobody is
+    /// pinged by default.
+    #[serde(default)]
+    pub ping: PingConfig,
     /// The path that its servers get, with `{name}` and `{*}` for what its `path` captures.
     pub rewrite: Option<String>,
     /// What is changed of the headers that its servers get.

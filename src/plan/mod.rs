@@ -24,6 +24,7 @@ mod limits;
 mod listeners;
 mod moving;
 mod names;
+mod pings;
 pub mod process;
 mod proxies;
 mod reach;
@@ -56,6 +57,7 @@ use tidewire_edge::discovery::Discovery;
 use tidewire_edge::https_policy::HttpsPolicy;
 use tidewire_edge::limits::Limits;
 use tidewire_edge::limits::quota::Quotas;
+use tidewire_edge::pings::Pings;
 use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::rules::Rule;
@@ -154,6 +156,7 @@ pub struct RoutePlan {
     pub cross_site: CrossSite,
     pub addresses: AddressRules,
     pub limits: Limits,
+    pub pings: Pings,
     pub changes: Changes,
 }
 

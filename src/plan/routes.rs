@@ -29,6 +29,7 @@ impl<'c> Checks<'c> {
             let cross_site = self.cross_site(route, place);
             let addresses = self.addresses(&route.into(), place);
             let limits = self.limits(route, place, config);
+            let pings = self.pings(route, place);
             let changes = self.changes_of_route(route, place, config);
             if let Some(target) = self.target(route, place, config) {
                 routes.push(RoutePlan {
@@ -39,6 +40,7 @@ impl<'c> Checks<'c> {
                     cross_site,
                     addresses,
                     limits,
+                    pings,
                     changes,
                 });
             }

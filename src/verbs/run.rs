@@ -41,7 +41,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(admin) = admin {
         let address =
             admin::start(admin, vec![node.view.clone()], log.dropped(), control.handle())?;
-        info!(%address, "admin: /healthz, /readyz, /metrics, /revocations");
+        info!(%address, "admin: /healthz, /readyz, /metrics, /revocations, /servers");
     }
     service_manager::ready();
     process::serve_until_signal(&control, signals, vec![node])?;

@@ -15,6 +15,7 @@ use tidewire_wire::ws::rules::Extensions;
 
 use crate::inspector::Inspector;
 use crate::limits::frame::FrameLimits;
+use crate::pings::sieve::Sieve;
 
 /// How far a direction goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,7 @@ impl Flow {
         sink: &mut Socket,
         extent: Extent,
         terms: Terms<'_>,
+        mut sieve: Option<&mut Sieve>,
     ) -> Poll<Result<(), PumpError>> {
         if self.pump.is_ended() {
             return Poll::Ready(Ok(()));
@@ -99,7 +101,8 @@ impl Flow {
             return Poll::Pending;
         }
         self.pump.poll(cx, source, sink, |buffer, read| {
-            frames.observe(buffer, read, if is_cut { None } else { Some(extent) }, terms)
+            let extent = if is_cut { None } else { Some(extent) };
+            frames.observe(buffer, read, extent, terms, sieve.as_deref_mut())
         })
     }
 
@@ -185,11 +188,18 @@ impl Frames {
         read: Range<usize>,
         extent: Option<Extent>,
         terms: Terms<'_>,
+        sieve: Option<&mut Sieve>,
     ) -> Passing {
-        let all = match &mut self.inspector {
+        let mut all = match &mut self.inspector {
             None => read,
             Some(inspector) => inspector.rejoin(buffer, read),
         };
+        if let Some(sieve) = sieve {
+            all = sieve.rejoin(buffer, all);
+            if extent.is_some() && self.dropped.is_none() {
+                all = sieve.sift(&self.cursor, buffer, all);
+            }
+        }
         let start = all.start;
         let bytes = &buffer[all];
         let (passed, next) = match extent {

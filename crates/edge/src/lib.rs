@@ -62,6 +62,7 @@ pub mod origin_pattern;
 pub mod path;
 mod patience;
 pub mod peer_set;
+pub mod pings;
 pub mod pool;
 pub mod proxy_header;
 pub mod queue;

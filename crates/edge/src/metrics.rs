@@ -55,6 +55,19 @@ pub struct RouteMetrics {
     pub bytes: [Counter; 2],
     /// How often a client, and a server, was not read from as it had sent faster than it may.
     pub waits: [Counter; 2],
+    /// Of the edge, to clients and to servers.
+    pub pings: [PingMetrics; 2],
+}
+
+/// The pings to one side.
+#[derive(Debug, Default)]
+pub struct PingMetrics {
+    pub pings: Counter,
+    /// Those that were answered, and how long that took, all together.
+    pub pongs: Counter,
+    pub microseconds: Counter,
+    /// Peers that were given up, as nothing came of them.
+    pub timeouts: Counter,
 }
 
 impl EdgeMetrics {

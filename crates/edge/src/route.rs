@@ -10,6 +10,7 @@ use crate::backend::Backend;
 use crate::cross_site::CrossSite;
 use crate::limits::Limits;
 use crate::path::{self, Captures, PathPattern, Reading};
+use crate::pings::Pings;
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::rules::changes::Changes;
 use crate::rules::condition::{Asked, Condition};
@@ -26,6 +27,7 @@ pub struct Route {
     pub target: Target,
     pub cross_site: CrossSite,
     pub limits: Limits,
+    pub pings: Pings,
     /// What is changed of the requests that it takes, and of their answers.
     pub changes: Changes,
 }
@@ -121,6 +123,7 @@ mod tests {
             target,
             cross_site,
             limits,
+            pings: Pings::default(),
             changes: Changes::default(),
         }
     }

@@ -43,6 +43,7 @@ use crate::endpoint::Passed;
 use crate::flow::{Extent, Flow, Terms};
 use crate::linger::Lingering;
 use crate::patience::Patience;
+use crate::pings::Pinger;
 use crate::service::EdgeShard;
 use crate::timeout::Timeouts;
 
@@ -69,6 +70,8 @@ pub struct Tunnel {
     dies: Tick,
     /// With whoever takes nothing, on a route that does not wait for ever.
     patience: Patience,
+    /// On a route that pings.
+    pinger: Option<Box<Pinger>>,
     shard: Rc<EdgeShard>,
     record: Option<Box<WebSocketRecord>>,
 }
@@ -103,8 +106,10 @@ impl Tunnel {
         let Conn { socket, watch, .. } = upgraded.conn;
         let active = watch.now();
         shard.metrics.routes[record.route()].open.add(1);
-        let limits = &shard.edge.routes[record.route()].limits;
+        let route = &shard.edge.routes[record.route()];
+        let limits = &route.limits;
         let terms = |limits| Terms { limits, now: active };
+        let pinger = Pinger::new(&route.pings, (&upgraded.leftover, &server.leftover), active);
         let extensions = server.extensions;
         let (client, leftover) = (terms(&limits.client), upgraded.leftover);
         let up = Flow::with_leftover(leftover, Role::Server, extensions, client);
@@ -124,6 +129,7 @@ impl Tunnel {
             closing: None,
             dies,
             patience: Patience::default(),
+            pinger,
             shard,
             record: Some(record),
         };
@@ -146,7 +152,7 @@ impl Tunnel {
 
     /// Moves what can be moved. Ready when the tunnel is over.
     fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let before = (self.up.pump.bytes(), self.down.pump.bytes());
+        let before = self.passed();
         let (client, server) = (&mut self.client.socket, &mut self.server);
         let (upward, downward) = match (self.stage, &self.closing) {
             (_, Some(_)) => (Extent::ToBoundary, Extent::ToBoundary),
@@ -157,8 +163,9 @@ impl Tunnel {
         let route = self.record.as_ref().map_or(0, |record| record.route());
         let limits = &self.shard.edge.routes[route].limits;
         let terms = |limits| Terms { limits, now };
-        let up = self.up.poll(cx, client, server, upward, terms(&limits.client));
-        let down = self.down.poll(cx, server, client, downward, terms(&limits.server));
+        let (of_client, of_server) = self.pinger.as_mut().map(|pinger| pinger.sieves()).unzip();
+        let up = self.up.poll(cx, client, server, upward, terms(&limits.client), of_client);
+        let down = self.down.poll(cx, server, client, downward, terms(&limits.server), of_server);
         self.note(before);
         if self.closing.is_none()
             && let Some(cause) = self.refused()
@@ -227,7 +234,8 @@ impl Tunnel {
 
     /// Takes note of what has passed: for the idle deadline, the counters, and who ended it.
     fn note(&mut self, (up, down): (u64, u64)) {
-        let (up, down) = (self.up.pump.bytes() - up, self.down.pump.bytes() - down);
+        let after = self.passed();
+        let (up, down) = (after.0 - up, after.1 - down);
         if up + down > 0 {
             // Once it closes, what still passes buys no more time.
             if self.stage != Stage::Closing {
@@ -255,6 +263,11 @@ impl Tunnel {
             self.rearm();
         }
         let now = self.client.watch.now();
+        let route = self.route();
+        if let Some(pinger) = &mut self.pinger {
+            let read = (self.up.pump.bytes(), self.down.pump.bytes());
+            pinger.note(read, now, &self.shard.metrics.routes[route]);
+        }
         let (up, down) = ((&self.up.pump, &self.server), (&self.down.pump, &self.client.socket));
         let limits = &self.shard.edge.routes[self.route()].limits;
         let waits = limits.stall.is_some() && self.patience.note(up, down, now);
@@ -304,15 +317,41 @@ impl Tunnel {
         self.patience.look(up, down, ticks(most), now)
     }
 
+    /// What has passed, upward and downward: what was read without the answers to our pings.
+    fn passed(&self) -> (u64, u64) {
+        let (up, down) = (self.up.pump.bytes(), self.down.pump.bytes());
+        match &self.pinger {
+            None => (up, down),
+            Some(pinger) => (up - pinger.kept().0, down - pinger.kept().1),
+        }
+    }
+
+    /// Who is pinged now, if anybody: neither side has begun to end it.
+    fn pinger(&self) -> Option<&Pinger> {
+        self.pinger.as_deref().filter(|_| self.stage == Stage::Open && self.first.is_none())
+    }
+
+    /// Pings who is silent, and finds out who is gone.
+    fn ping(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let route = self.route();
+        if self.pinger().is_none() {
+            return Ok(());
+        }
+        let Some(pinger) = &mut self.pinger else { return Ok(()) };
+        let (now, metrics) = (self.client.watch.now(), &self.shard.metrics.routes[route]);
+        let (up, down) = (&mut self.up, &mut self.down);
+        pinger.look(cx, (up, &mut self.server), (down, &mut self.client.socket), now, metrics)
+    }
+
     /// There is one deadline, the first of all: that of the stage, the end of the client's identity
-    /// or of the tunnel's life, when somebody is to be read again, and when to look whether
-    /// somebody takes nothing.
+    /// or of the tunnel's life, when somebody is to be read again, when to look whether
+    /// somebody takes nothing, and when to ping.
     fn rearm(&self) {
         let left = self.live.as_ref().filter(|_| self.closing.is_none()).and_then(Live::left);
         let expires = left.map(|left| self.client.watch.now().saturating_add(ticks(left)));
         let dies = if self.stage == Stage::Open { self.dies } else { NEVER };
         let first = self.deadline().0.min(expires.unwrap_or(NEVER));
-        let looks = self.patience.due();
+        let looks = self.patience.due().min(self.pinger().map_or(NEVER, Pinger::due));
         self.client.watch.expire_at(first.min(dies).min(self.resumes()).min(looks));
     }
 
@@ -382,6 +421,9 @@ impl Tunnel {
                 Signal::Expired => {
                     if let Some(party) = self.stalled() {
                         return Poll::Ready(End::by(party, Reason::Slow));
+                    }
+                    if let Err(end) = self.ping(cx) {
+                        return Poll::Ready(end);
                     }
                     let (at, end) = self.deadline();
                     if at <= self.client.watch.now() {
@@ -479,7 +521,8 @@ impl Tunnel {
 
     /// Tells the server that its client is gone, when nothing else has, and logs the end.
     fn finish(&mut self, end: End) {
-        if end.reason == Reason::Slow {
+        let is_gone = matches!(end.reason, Reason::Slow | Reason::PingTimeout);
+        if is_gone {
             // The kernel need not keep what it does not take.
             match end.by {
                 Party::Server => self.server.reset_on_drop(),
@@ -497,8 +540,8 @@ impl Tunnel {
             let _ = self.server.try_write(&frame);
         }
         let is_ours = end.by == Party::Edge && end.reason != Reason::Drain;
-        let is_slow_server = end.by == Party::Server && end.reason == Reason::Slow;
-        if (is_ours || is_slow_server) && !self.down.has_close() && self.down.is_at_boundary() {
+        let is_gone_server = end.by == Party::Server && is_gone;
+        if (is_ours || is_gone_server) && !self.down.has_close() && self.down.is_at_boundary() {
             let mut frame = BytesMut::new();
             let reason = if is_ours { end.reason.as_str() } else { "" };
             encode_close(code, reason, None, &mut frame);
@@ -507,13 +550,16 @@ impl Tunnel {
         self.log(end);
     }
 
-    /// Whether the client may still have something to say. Under TLS it answers our end with its own
+    /// Whether the client may still have something to say: its Close, when it has just heard that
+    /// its server is silent. Under TLS it answers our end with its own
     /// close_notify: to a connection that is gone that means a reset, and browsers then forget the
     /// Close that they have had.
     fn lingers(&self, end: End) -> bool {
-        let has_had_close = self.down.has_close() || self.first == Some(Party::Edge);
+        let is_silent_server = end.by == Party::Server && end.reason == Reason::PingTimeout;
+        let has_had_close =
+            self.down.has_close() || self.first == Some(Party::Edge) || is_silent_server;
         let is_over = self.up.pump.has_source_ended() || end.reason == Reason::Slow;
-        self.client.socket.is_tls() && has_had_close && !is_over
+        (self.client.socket.is_tls() || is_silent_server) && has_had_close && !is_over
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -525,9 +571,10 @@ impl Tunnel {
     fn log(&mut self, end: End) {
         let Some(record) = self.record.take() else { return };
         self.shard.metrics.routes[record.route()].open.sub(1);
+        let bytes = self.passed();
         let passed = Passed {
-            bytes_in: self.up.pump.bytes(),
-            bytes_out: self.down.pump.bytes(),
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
             messages_in: self.up.frames.cursor.messages(),
             messages_out: self.down.frames.cursor.messages(),
         };

@@ -121,13 +121,16 @@ fn is_match<'v>(pattern: &str, topic: &str, values: &dyn Fn(&str) -> Vec<&'v str
 /// comes out as it was.
 pub fn client_text(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let is_first =
-        text.trim_start_matches([' ', '\t', '\r', '\n', '{']).starts_with("\"tidewire\"");
-    if let Ok(Value::Object(object)) = serde_json::from_str(text)
-        && object.len() == 2
-        && object.get("tidewire").is_some_and(|word| word == "renew")
-        && is_first
-        && text.contains("\"renew\"")
+    let space = [' ', '\t', '\r', '\n'];
+    let begins = |text: &str| {
+        let value = text.trim_start_matches(space).strip_prefix('{')?;
+        let value = value.trim_start_matches(space).strip_prefix("\"tidewire\"")?;
+        let value = value.trim_start_matches(space).strip_prefix(':')?;
+        value.trim_start_matches(space).strip_prefix("\"renew\"").map(drop)
+    };
+    // It is the first member that says so: a later one of its name would be read in its place.
+    if let Ok(Value::Object(_)) = serde_json::from_str(text)
+        && begins(text).is_some()
     {
         assert!(is_renewal(input), "a token would be told to everybody");
     }

@@ -138,16 +138,23 @@ impl Pump {
         }
     }
 
-    /// Sends `frame` as the last thing that the sink gets, and drops what the source still says.
-    /// The caller sees to it that the bytes so far end with a whole frame.
-    pub fn finish_with(&mut self, sink: &mut Socket, frame: &[u8]) -> io::Result<()> {
-        debug_assert!(self.backlog.is_empty(), "a last frame follows whole frames");
+    /// Sends `frame` between what the source has said and what it will say. The caller sees to it
+    /// that the bytes so far end with a whole frame, and polls for what the sink does not take now.
+    pub fn put_in(&mut self, sink: &mut Socket, frame: &[u8]) -> io::Result<()> {
+        debug_assert!(self.backlog.is_empty(), "a frame is put in behind whole frames");
         let written = match sink.try_write(frame) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
         };
         self.backlog.fill(&frame[written..]);
+        Ok(())
+    }
+
+    /// Sends `frame` as the last thing that the sink gets, and drops what the source still says.
+    /// The caller sees to it that the bytes so far end with a whole frame.
+    pub fn finish_with(&mut self, sink: &mut Socket, frame: &[u8]) -> io::Result<()> {
+        self.put_in(sink, frame)?;
         self.flow = Flow::Discarding;
         Ok(())
     }

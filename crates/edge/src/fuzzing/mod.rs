@@ -14,7 +14,7 @@ mod tunnel_witness;
 use tokio::runtime::{Builder, LocalOptions};
 
 pub use self::parsers::{origins, paths};
-use self::rig::{Limited, Rig};
+use self::rig::{Limited, Pinging, Rig};
 use self::script::ORDER;
 use crate::end::{Party, Reason};
 
@@ -56,7 +56,8 @@ fn run(setting: u8, script: &[u8]) -> Vec<(Party, Reason)> {
         .start_paused(true)
         .build_local(LocalOptions::default())
         .expect("there is nothing that it needs of the system");
-    runtime.block_on(async { play::play(Rig::new(capacity, limits), script).await })
+    let pings = if setting & 0x10 == 0 { Pinging::No } else { Pinging::Yes };
+    runtime.block_on(async { play::play(Rig::new(capacity, limits, pings), script).await })
 }
 
 const HANDSHAKE: &[u8] = b"\xFFaGET /t HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\n\

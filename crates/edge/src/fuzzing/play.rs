@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidewire_runtime::memory::MemoryStream;
 
 use super::http_witness::{self, Read};
-use super::rig::{AUTH, CLIENT, Rig};
+use super::rig::{AUTH, CLIENT, Pinging, Rig};
 use super::script::{Pause, Side, Step, steps};
 use super::stub::SUBPROTOCOL;
 use super::tunnel_witness::{self, Direction};
@@ -60,6 +60,8 @@ impl Play {
             Step::Switch => self.peer(Peer::switch),
             Step::End => self.peer(Peer::end),
             Step::Leave => self.peer(Peer::leave),
+            Step::Pong if self.rig.pinging == Pinging::Yes => self.peer(Peer::pong),
+            Step::Pong => {}
             Step::Reset => self.peer(Peer::reset),
             Step::Reading(is_reading) => self.peer(|peer| peer.is_reading = is_reading),
         }
@@ -128,9 +130,7 @@ impl Play {
             self.check_tunnel(client, read);
         }
         for read in servers.iter().filter(|read| !read.tunnel.is_empty()) {
-            let is_from = |client: &Peer| {
-                tunnel_witness::is_from(&read.tunnel, &client.said, Direction::ToServer)
-            };
+            let is_from = |client: &Peer| self.is_from(read, client, Direction::ToServer);
             assert!(self.clients.iter().any(is_from), "a server got what nobody said");
         }
     }
@@ -151,6 +151,14 @@ impl Play {
         );
     }
 
+    /// Whether what one has `read` is what `peer` has said, but for our pings.
+    fn is_from(&self, read: &Read, peer: &Peer, direction: Direction) -> bool {
+        match self.rig.pinging {
+            Pinging::No => tunnel_witness::is_from(&read.tunnel, &peer.said, direction),
+            Pinging::Yes => tunnel_witness::is_from_or_ping(&read.tunnel, &peer.said, direction),
+        }
+    }
+
     /// Behind a 101 there is what a server has said behind its own, and perhaps our Close.
     fn check_tunnel(&self, client: &Peer, read: &Read) {
         if read.tunnel.is_empty() {
@@ -158,9 +166,8 @@ impl Play {
         }
         let head = read.heads.last().expect("a tunnel follows a head");
         let is_stub = head.has("sec-websocket-protocol", SUBPROTOCOL.as_bytes());
-        let is_from =
-            |said: &[u8]| tunnel_witness::is_from(&read.tunnel, said, Direction::ToClient);
-        let is_servers = self.servers.iter().any(|server| is_from(&server.said));
+        let is_from = |server: &Peer| self.is_from(read, server, Direction::ToClient);
+        let is_servers = self.servers.iter().any(is_from);
         // The echo may lack what it had no room for.
         assert!(is_servers || is_stub && !client.said.is_empty(), "a client got what nobody said");
     }
@@ -192,6 +199,21 @@ impl Peer {
              Sec-WebSocket-Accept: {accept}\r\n\r\n"
         );
         self.say(head.as_bytes());
+    }
+
+    /// Answers the ping that it got last, where that is a frame of its own.
+    fn pong(&mut self) {
+        self.read();
+        let direction = match self.address {
+            Some(_) => Direction::ToServer,
+            None => Direction::ToClient,
+        };
+        let Some(pong) = tunnel_witness::pong(&self.got, direction) else { return };
+        let is_between = tunnel_witness::is_between_frames(&self.said);
+        if let Some(stream) = self.stream.as_mut().filter(|_| is_between) {
+            // It is not said to the other side.
+            let _ = stream.try_write(&pong);
+        }
     }
 
     fn end(&mut self) {

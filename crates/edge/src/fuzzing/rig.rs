@@ -36,6 +36,7 @@ use crate::limits::turnstile::Turnstile;
 use crate::limits::{Limits, LimitsConfig};
 use crate::metrics::EdgeMetrics;
 use crate::origin::OriginConfig;
+use crate::pings::{PingConfig, Pings};
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::route::{Matcher, Route, Target};
 use crate::rules::Rules;
@@ -75,6 +76,24 @@ impl Limited {
     }
 }
 
+/// Whether the edge pings both sides of every WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pinging {
+    Yes,
+    No,
+}
+
+impl Pinging {
+    fn pings(self) -> Pings {
+        let config = match self {
+            Self::Yes => json!({ "client": "400ms", "server": "600ms", "pong": "900ms" }),
+            Self::No => json!({}),
+        };
+        let config: PingConfig = serde_json::from_value(config).expect("they are pings");
+        Pings::new(&config)
+    }
+}
+
 /// A running edge.
 pub struct Rig {
     pub worker: Rc<Worker>,
@@ -84,6 +103,7 @@ pub struct Rig {
     dialled: Rc<RefCell<Vec<Dialled>>>,
     capacity: usize,
     clients: u64,
+    pub pinging: Pinging,
     _network: Network,
 }
 
@@ -95,8 +115,8 @@ pub struct Dialled {
 
 impl Rig {
     /// What is on its way to a peer is at most `capacity` bytes.
-    pub fn new(capacity: usize, limits: Limited) -> Self {
-        let edge = Arc::new(edge(limits));
+    pub fn new(capacity: usize, limits: Limited, pinging: Pinging) -> Self {
+        let edge = Arc::new(edge(limits, pinging.pings()));
         let metrics = Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len()));
         let worker = Worker::alone();
         let endpoints = vec![Rc::new(Stub) as Rc<_>];
@@ -115,7 +135,17 @@ impl Rig {
             }
         }));
         let service = EdgeService(shard);
-        Self { worker, edge, metrics, service, dialled, capacity, clients: 0, _network: network }
+        Self {
+            worker,
+            edge,
+            metrics,
+            service,
+            dialled,
+            capacity,
+            clients: 0,
+            pinging,
+            _network: network,
+        }
     }
 
     /// A client's end of a new connection.
@@ -167,7 +197,7 @@ impl Rig {
     }
 }
 
-fn edge(limits: Limited) -> Edge {
+fn edge(limits: Limited, pings: Pings) -> Edge {
     let timeouts = timeouts();
     let backend = |index, name: &str, ports: &[u16]| {
         let server = |port: &u16| json!({ "name": port.to_string(), "address": format!("10.0.0.1:{port}"), "maxconn": 3 });
@@ -182,7 +212,7 @@ fn edge(limits: Limited) -> Edge {
         backend(2, "down", &[REFUSING]),
     ];
     let authorities = vec![keys(), asked(&backends[1])];
-    let routes = routes(&backends, limits);
+    let routes = routes(&backends, limits, pings);
     let door = |name: &str, quotas: &Quotas| {
         Door::new(AddressRules::default(), Turnstile::new(name.to_owned(), quotas))
     };
@@ -217,7 +247,7 @@ fn timeouts() -> Timeouts {
     serde_json::from_value(timeouts).expect("the timeouts are good")
 }
 
-fn routes(backends: &[Arc<Backend>], limits: Limited) -> Vec<Route> {
+fn routes(backends: &[Arc<Backend>], limits: Limited, pings: Pings) -> Vec<Route> {
     let limits: LimitsConfig = serde_json::from_value(limits.config()).expect("they are limits");
     let limits = Limits::resolve(&limits, &LimitsConfig::default());
     let route = |path: &str, target| {
@@ -231,6 +261,7 @@ fn routes(backends: &[Arc<Backend>], limits: Limited) -> Vec<Route> {
             target,
             cross_site,
             limits: limits.clone(),
+            pings,
             changes: Changes::default(),
         }
     };

@@ -25,6 +25,8 @@ pub enum Step<'i> {
     /// It is gone; with a reset when it had something to read.
     Leave,
     Reset,
+    /// It answers a ping of the edge.
+    Pong,
     /// It takes what it is sent, or does not any more.
     Reading(bool),
     /// Time passes.
@@ -67,6 +69,7 @@ pub fn steps(input: &[u8]) -> impl Iterator<Item = Step<'_>> {
             b'f' => Step::End,
             b'x' => Step::Leave,
             b'r' => Step::Reset,
+            b'o' => Step::Pong,
             b'p' => Step::Reading(false),
             b'q' => Step::Reading(true),
             b't' => Step::Wait(Pause::Tick),

@@ -71,17 +71,18 @@ const RUNS: u64 = 400;
 /// Bytes that stand for something in a head or a frame.
 const TELLING: [u8; 16] = *b"\r\n: \t/#%,;0\x00\x81\x88\x7E\x80";
 /// What scripts order.
-const ORDERS: [u8; 16] = *b"abAB.wfxrpqtTz.A";
-/// Ends of what this edge has not: TLS, a hub, operators, doors that turn connections away. And a
-/// fault of ours.
-const ELSEWHERE: [Reason; 9] = [
+const ORDERS: [u8; 17] = *b"abAB.wfxrpqtTz.Ao";
+/// Ends of what this edge has not: TLS, a hub, operators, doors that turn connections away, servers
+/// whose state changes. And a fault of ours.
+const ELSEWHERE: [Reason; 10] = [
     Reason::Limited,
     Reason::Denied,
     Reason::ProxyHeader,
     Reason::TlsHandshake,
     Reason::ClientHsTimeout,
-    Reason::PingTimeout,
     Reason::Revoked,
+    Reason::Rebalance,
+    Reason::ServerDown,
     Reason::BrokerAway,
     Reason::Internal,
 ];

@@ -45,7 +45,7 @@ impl TestNode {
         let hub = Hub::start(config, memory, &runtime, workers);
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
         let listener = Listener::bind(0, &any, workers, ListenOptions::default()).unwrap();
-        let address = listener.address();
+        let address = listener.address().tcp().unwrap();
         let (sender, ends) = mpsc::channel();
         let panics = Arc::new(AtomicBool::new(false));
         let (for_workers, may_panic) = (hub.clone(), panics.clone());
