@@ -13,6 +13,7 @@ use crate::caller::Caller;
 use crate::ejection::Deed;
 use crate::fault::Fault;
 use crate::server::Server;
+use crate::server_tls::ServerTls;
 
 /// Connects to a server of `backend` for `caller`; when that fails, to the next one, as often as the
 /// backend's `retries` allow.
@@ -51,13 +52,15 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
 /// Connects to the server of `lease`, within the `connect` timeout.
 async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
     let server = lease.server();
-    let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connect(server)).await;
+    let tls = lease.backend().tls.as_ref();
+    let connected = connect(server, tls);
+    let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connected).await;
     let fault = match connected {
         Ok(Ok(socket)) => {
             lease.backend().note(server, Deed::Connected);
             return Ok(socket);
         }
-        Ok(Err(error)) => Fault::Connect(error),
+        Ok(Err(fault)) => fault,
         Err(_) => Fault::ConnectTimeout,
     };
     if is_of_server(&fault) {
@@ -81,7 +84,17 @@ fn is_of_server(fault: &Fault) -> bool {
     }
 }
 
-async fn connect(server: &Server) -> io::Result<Socket> {
+/// Connects to `server`, with TLS if it is spoken to it.
+async fn connect(server: &Server, tls: Option<&ServerTls>) -> Result<Socket, Fault> {
+    let socket = connect_tcp(server).await.map_err(Fault::Connect)?;
+    match tls {
+        None => Ok(socket),
+        // In a box: what a handshake needs is gone when it is over.
+        Some(tls) => Box::pin(socket.connect_tls(&tls.towards(server))).await.map_err(Fault::Tls),
+    }
+}
+
+async fn connect_tcp(server: &Server) -> io::Result<Socket> {
     if let Some(address) = server.address.literal() {
         return Socket::connect(address).await;
     }

@@ -3,6 +3,7 @@
 use std::io;
 
 use http::{Response, StatusCode};
+use tidewire_runtime::tls::error::TlsError;
 use tidewire_wire::ws::handshake::BadSwitch;
 
 use crate::answer::{self, Body};
@@ -17,6 +18,8 @@ pub enum Fault {
     NoServer(#[from] NoServer),
     #[error("no server could be connected to: {0}")]
     Connect(io::Error),
+    #[error("TLS with the server came to nothing: {0}")]
+    Tls(TlsError),
     #[error("no server could be connected to in time")]
     ConnectTimeout,
     #[error("the server did not answer in time")]
@@ -53,7 +56,8 @@ impl Fault {
         match self {
             Self::NoServer(_) | Self::Connect(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::ServerClosed
+            Self::Tls(_)
+            | Self::ServerClosed
             | Self::NotHttp(_)
             | Self::Switch(_)
             | Self::BadAnswer(_)
@@ -67,6 +71,7 @@ impl Fault {
     pub fn answer(&self) -> Response<Body> {
         match self {
             Self::Connect(_) => answer::text(self.status(), "no server could be connected to"),
+            Self::Tls(_) => answer::text(self.status(), "TLS with the server came to nothing"),
             Self::NotHttp(_) => answer::text(self.status(), "the server's answer is not HTTP"),
             Self::Switch(_) => {
                 answer::text(self.status(), "the server's answer to the handshake is wrong")
@@ -83,6 +88,7 @@ impl Fault {
             Self::NoServer(NoServer::QueueTimeout) => "queue_timeout",
             Self::NoServer(NoServer::TunnelsFull) => "tunnels_full",
             Self::Connect(_) => "connect_failed",
+            Self::Tls(_) => "server_tls",
             Self::ConnectTimeout => "connect_timeout",
             Self::ServerTimeout => "server_timeout",
             Self::ServerClosed => "server_closed",

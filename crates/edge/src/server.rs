@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidewire_runtime::groups::Members;
 
 use crate::server_state::{Operator, Status};
+use crate::server_tls::config::CertificateName;
 use crate::weight::Weight;
 
 /// A server, as a backend lists it.
@@ -28,6 +30,8 @@ pub struct ServerConfig {
     /// stick to it.
     #[serde(default = "one")]
     pub weight: u16,
+    /// The name that its certificate must have, where TLS is spoken to it; its host by default.
+    pub server_name: Option<CertificateName>,
     /// Whether it is probed, as the backend's `check` says. A server that is not is taken for up.
     #[serde(default)]
     pub check: bool,
@@ -196,6 +200,13 @@ impl Server {
     /// Whether it is what this says, but for its weight.
     pub fn is_as(&self, config: &ServerConfig) -> bool {
         ServerConfig { weight: self.config.weight, ..config.clone() } == self.config
+    }
+
+    /// The name that its certificate must have: its own, or its host. `None` when that is no name of
+    /// a certificate.
+    pub fn server_name(&self) -> Option<ServerName<'static>> {
+        let own = self.config.server_name.as_ref().map(|name| name.0.clone());
+        own.or_else(|| ServerName::try_from(self.address.host().to_owned()).ok())
     }
 
     /// Whether a new client may get it.

@@ -126,6 +126,7 @@ impl Roster {
                 name: found.address.to_string(),
                 address: found.address.into(),
                 weight: self.config.weight,
+                server_name: self.config.dns.as_ref().and_then(|it| it.host().parse().ok()),
                 check: self.config.check,
                 check_address: None,
                 state: Operator::Ready,
@@ -134,6 +135,7 @@ impl Roster {
             };
             if let Some(record) = &found.record {
                 server.weight = scaled(record.weight, heaviest);
+                server.server_name = record.target.parse().ok();
                 let name = format!("{}:{}", record.target, found.address.port());
                 // A host with several addresses is as many servers.
                 if !servers.iter().any(|it| it.name == name) {

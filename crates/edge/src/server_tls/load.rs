@@ -11,7 +11,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use tidewire_runtime::tls::client::TlsClient;
 
-use super::NOBODY;
+use super::nobody;
 use super::config::ServerTlsConfig;
 use super::trust;
 use crate::tls::chain;
@@ -75,7 +75,7 @@ pub(super) fn client(
         }
     };
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsClient::new(tls, NOBODY.to_owned()))
+    Ok(TlsClient::new(tls, nobody()))
 }
 
 fn verifier(

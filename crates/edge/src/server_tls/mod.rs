@@ -61,7 +61,7 @@ impl ServerTls {
     /// Whom `server` has to be: `server_name`, the name that it was found by, or its host.
     fn name_of(&self, server: &Server) -> ServerName<'static> {
         let named = self.config.server_name.as_ref().map(|name| name.0.clone());
-        named.or_else(|| server.server_name()).unwrap_or(NOBODY.to_owned())
+        named.or_else(|| server.server_name()).unwrap_or_else(nobody)
     }
 
     /// Has the files read again now, if they have changed.
@@ -118,6 +118,6 @@ async fn look(backend: &Arc<Backend>) -> Option<Look> {
 }
 
 /// A name that no certificate is for.
-const NOBODY: ServerName<'_> = ServerName::IpAddress(rustls_pki_types::IpAddr::V4(
-    rustls_pki_types::Ipv4Addr::from_octets([0; 4]),
-));
+fn nobody() -> ServerName<'static> {
+    std::net::IpAddr::from([0; 4]).into()
+}
