@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidewire_runtime::socket::Socket;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::backend::{Backend, Lease};
@@ -13,7 +14,6 @@ use crate::caller::Caller;
 use crate::ejection::Deed;
 use crate::fault::Fault;
 use crate::server::Server;
-use crate::server_tls::ServerTls;
 
 /// Connects to a server of `backend` for `caller`; when that fails, to the next one, as often as the
 /// backend's `retries` allow.
@@ -52,16 +52,12 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
 /// Connects to the server of `lease`, within the `connect` timeout.
 async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
     let server = lease.server();
-    let tls = lease.backend().tls.as_ref();
-    let connected = connect(server, tls);
-    let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connected).await;
-    let fault = match connected {
-        Ok(Ok(socket)) => {
+    let fault = match connect(lease).await {
+        Ok(socket) => {
             lease.backend().note(server, Deed::Connected);
             return Ok(socket);
         }
-        Ok(Err(fault)) => fault,
-        Err(_) => Fault::ConnectTimeout,
+        Err(fault) => fault,
     };
     if is_of_server(&fault) {
         lease.backend().note(server, Deed::NotConnected);
@@ -80,17 +76,20 @@ fn is_of_server(fault: &Fault) -> bool {
                 | io::ErrorKind::HostUnreachable
                 | io::ErrorKind::TimedOut
         ),
+        Fault::Tls(error) => !error.is_ours(),
         _ => true,
     }
 }
 
-/// Connects to `server`, with TLS if it is spoken to it.
-async fn connect(server: &Server, tls: Option<&ServerTls>) -> Result<Socket, Fault> {
-    let socket = connect_tcp(server).await.map_err(Fault::Connect)?;
-    match tls {
+/// Connects to the server of `lease`, with TLS if it is spoken to it. There is one time for both.
+async fn connect(lease: &Lease) -> Result<Socket, Fault> {
+    let deadline = Instant::now() + lease.backend().timeouts.connect();
+    let connected = timeout_at(deadline, connect_tcp(lease.server())).await;
+    let socket = connected.map_err(|_| Fault::ConnectTimeout)?.map_err(Fault::Connect)?;
+    match &lease.backend().tls {
         None => Ok(socket),
         // In a box: what a handshake needs is gone when it is over.
-        Some(tls) => Box::pin(socket.connect_tls(&tls.towards(server))).await.map_err(Fault::Tls),
+        Some(tls) => Box::pin(tls.secure(lease, socket, deadline)).await,
     }
 }
 
