@@ -11,6 +11,7 @@ use tidewire_testkit::backend::{Backend, Greeted};
 use tidewire_testkit::certs::{Authority, Issued, Wanted, write};
 use tidewire_testkit::child::Signal;
 use tidewire_testkit::deadline::until;
+use tidewire_testkit::dns::NameServer;
 use tidewire_testkit::http::{Request, ask, get};
 use tidewire_testkit::nginx::Nginx;
 use tidewire_testkit::peer::Peer;
@@ -255,6 +256,32 @@ fn a_server_hears_the_name_that_its_certificate_must_have() {
         let config = edge_of(&one, &format!("tls = {{ ca = \"ca.pem\"{of_all} }}\n"));
         let config = config.replace(&server.address().to_string(), &format!("{host}:{port}"));
         let edge = Tidewire::run_in(command(), dir, &config);
+        get(edge.address(), "/").expect(200);
+        let names: Vec<_> = server.greeted().into_iter().map(|it| it.server_name).collect();
+        assert_eq!(names, [Some(heard.to_owned())]);
+    }
+}
+
+#[test]
+fn a_server_that_was_found_has_the_name_that_it_was_found_by() {
+    let service = "srv-host=_ws._tcp.service.test,node1.test";
+    for (source, records, heard) in [
+        ("dns = \"nodes.test:{port}\"", "host-record=nodes.test,127.0.0.1", "nodes.test"),
+        ("srv = \"_ws._tcp.service.test\"", "host-record=node1.test,127.0.0.1", "node1.test"),
+    ] {
+        let rig = Rig::new();
+        let tls = TlsServer::new(&rig.ca.server(&["nodes.test", "node1.test"]));
+        let server = Backend::start_tls(&tls, script::answers(200, "ok"));
+        let port = server.address().port().to_string();
+        let records = format!("{records}\n{service},{port},0,1");
+        let Some(names) = NameServer::start(&records) else { return };
+        let source = source.replace("{port}", &port);
+        let found = format!(
+            "tls = {{ ca = \"ca.pem\" }}\n\
+             discovery = {{ {source}, nameserver = [\"{}\"], timeout = \"1s\" }}\n",
+            names.address()
+        );
+        let edge = rig.run(&edge(&[], &found));
         get(edge.address(), "/").expect(200);
         let names: Vec<_> = server.greeted().into_iter().map(|it| it.server_name).collect();
         assert_eq!(names, [Some(heard.to_owned())]);

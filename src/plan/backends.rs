@@ -43,6 +43,7 @@ impl<'c> Checks<'c> {
         self.servers(backend, servers);
         self.balance(backend, place);
         self.moving(backend, place);
+        self.ejection(backend, place);
         let timeouts = [
             ("connect", backend.timeout.connect),
             ("server", backend.timeout.server),

@@ -4,6 +4,7 @@
 //! server. To add a kind of probe: a file here, a variant of [`ProbeKind`], and its line in
 //! [`probe`].
 
+pub mod expectation;
 pub mod http;
 pub mod machine;
 pub mod status;
@@ -21,8 +22,10 @@ use tidewire_runtime::percent::Percent;
 use tidewire_runtime::tls::error::TlsError;
 use tidewire_runtime::units::Period;
 
+use self::expectation::BodyPattern;
 use self::status::StatusRange;
 use self::target::Target;
+use crate::rules::text_pattern::TextPattern;
 use crate::server::Server;
 use crate::server_tls::ServerTls;
 
@@ -38,7 +41,8 @@ pub struct CheckConfig {
     /// Whether TLS is spoken, as the backend's `tls` says. By default it is where that is set, but
     /// not on another port or address than the server's own.
     pub tls: Option<bool>,
-    /// The path that an http or websocket probe asks for.
+    /// The path that an http or websocket probe asks for; `*` is for an http probe with the method
+    /// `OPTIONS`.
     pub path: String,
     /// The Host header of an http or websocket probe; the server's address when it is not set.
     pub host: Option<String>,
@@ -56,6 +60,12 @@ pub struct CheckConfig {
     pub drain_status: Vec<StatusRange>,
     /// A text that the body of a healthy answer has, within its first 64 KiB.
     pub expect: Option<String>,
+    /// A regular expression that the body of a healthy answer matches, or the first 64 KiB of a
+    /// longer one. Without look-around; `\w`, `\d` and `(?i)` are about ASCII.
+    pub expect_regex: Option<BodyPattern>,
+    /// Headers that a healthy answer has, each with this value. A `*` at its beginning or end stands
+    /// for anything.
+    pub expect_headers: BTreeMap<String, TextPattern>,
     /// The time between the starts of two probes of a server.
     pub interval: Period,
     /// That time while probes speak against the server's present state; `interval` when not set.
@@ -80,7 +90,8 @@ pub enum ProbeKind {
     /// Connects.
     #[default]
     Tcp,
-    /// Connects and asks for `path`: the answer must have one of `status`, and the text `expect`.
+    /// Connects and asks for `path`: the answer must have one of `status`, and what `expect`,
+    /// `expect_regex` and `expect_headers` say.
     Http,
     /// Connects, makes a WebSocket handshake on `path`, sends a ping and waits for its pong: what
     /// clients do works, not only the port.
@@ -114,6 +125,10 @@ pub enum ProbeError {
     Status(u16),
     #[error("the answer does not have the text {0:?}")]
     Unexpected(String),
+    #[error("the answer does not match {0:?}")]
+    NoMatch(String),
+    #[error("the answer does not have the header {0} as {1:?}")]
+    Header(String, String),
     #[error("no valid 101: {0}")]
     Switch(String),
     #[error("no pong, but {0}")]
@@ -134,6 +149,8 @@ impl Default for CheckConfig {
             status: Vec::new(),
             drain_status: Vec::new(),
             expect: None,
+            expect_regex: None,
+            expect_headers: BTreeMap::new(),
             interval: Period::from_secs(2),
             fast_interval: None,
             down_interval: None,
