@@ -8,14 +8,16 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
+use super::stream::ProbeStream;
+use super::target::Target;
 use super::{Answer, CheckConfig, ProbeError, expectation, tcp};
 use crate::server::Address;
 
-/// Asks the server at `address` for the check's path.
-pub async fn probe(check: &CheckConfig, address: &Address) -> Result<Answer, ProbeError> {
-    let stream = tcp::probe(address).await?;
+/// Asks the server for the check's path.
+pub(super) async fn probe(target: &Target<'_>) -> Result<Answer, ProbeError> {
+    let Target { check, address, .. } = target;
+    let stream = tcp::probe(target).await?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES);
     let connected = builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await;
@@ -33,7 +35,7 @@ pub async fn probe(check: &CheckConfig, address: &Address) -> Result<Answer, Pro
 }
 
 /// Never returns while an answer may still come.
-async fn drive(connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>) -> ProbeError {
+async fn drive(connection: http1::Connection<TokioIo<ProbeStream>, Full<Bytes>>) -> ProbeError {
     // Its errors reach whoever asks.
     let _ = connection.await;
     std::future::pending().await
@@ -114,7 +116,7 @@ pub(super) fn request_head(check: &CheckConfig, address: &Address, more: &str) -
 
 /// Reads a response head: status, headers, and what came behind it.
 pub(super) async fn read_head(
-    stream: &mut TcpStream,
+    stream: &mut ProbeStream,
 ) -> Result<(StatusCode, HeaderMap, BytesMut), ProbeError> {
     let mut bytes = BytesMut::with_capacity(1024);
     loop {

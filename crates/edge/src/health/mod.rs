@@ -8,6 +8,8 @@ pub mod expectation;
 pub mod http;
 pub mod machine;
 pub mod status;
+mod stream;
+mod target;
 pub mod tcp;
 pub mod watch;
 pub mod websocket;
@@ -17,12 +19,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_runtime::percent::Percent;
+use tidewire_runtime::tls::error::TlsError;
 use tidewire_runtime::units::Period;
 
 use self::expectation::BodyPattern;
 use self::status::StatusRange;
+use self::target::Target;
 use crate::rules::text_pattern::TextPattern;
-use crate::server::{Address, Server};
+use crate::server::Server;
+use crate::server_tls::ServerTls;
 
 /// How the servers of a backend that have `check = true` are probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +38,9 @@ pub struct CheckConfig {
     pub kind: ProbeKind,
     /// The port that is probed, in place of that of the server's address.
     pub port: Option<u16>,
+    /// Whether TLS is spoken, as the backend's `tls` says. By default it is where that is set, but
+    /// not on another port or address than the server's own.
+    pub tls: Option<bool>,
     /// The path that an http or websocket probe asks for; `*` is for an http probe with the method
     /// `OPTIONS`.
     pub path: String,
@@ -103,6 +111,8 @@ pub enum Answer {
 pub enum ProbeError {
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the connection broke: {0}")]
     Io(#[from] std::io::Error),
     #[error("no answer in time")]
@@ -131,6 +141,7 @@ impl Default for CheckConfig {
             kind: ProbeKind::Tcp,
             path: "/".into(),
             port: None,
+            tls: None,
             host: None,
             method: "GET".into(),
             headers: BTreeMap::new(),
@@ -151,24 +162,19 @@ impl Default for CheckConfig {
     }
 }
 
-/// Probes `server` once, within the probe's timeout.
-pub async fn probe(check: &CheckConfig, server: &Server) -> Result<Answer, ProbeError> {
-    let address = &address(check, server);
+/// Probes `server`, to which `tls` is spoken, once, within the probe's timeout.
+pub async fn probe(
+    check: &CheckConfig,
+    server: &Server,
+    tls: Option<&ServerTls>,
+) -> Result<Answer, ProbeError> {
+    let target = &Target::new(check, server, tls);
     let attempt = async {
         match check.kind {
-            ProbeKind::Tcp => tcp::probe(address).await.map(|_| Answer::Well),
-            ProbeKind::Http => http::probe(check, address).await,
-            ProbeKind::Websocket => websocket::probe(check, address).await.map(|()| Answer::Well),
+            ProbeKind::Tcp => tcp::probe(target).await.map(|_| Answer::Well),
+            ProbeKind::Http => http::probe(target).await,
+            ProbeKind::Websocket => websocket::probe(target).await.map(|()| Answer::Well),
         }
     };
     tokio::time::timeout(check.timeout.0, attempt).await.unwrap_or(Err(ProbeError::Timeout))
-}
-
-/// Where `server` is probed.
-fn address(check: &CheckConfig, server: &Server) -> Address {
-    match (&server.check_address, check.port) {
-        (Some(address), _) => address.clone(),
-        (None, Some(port)) => server.address.with_port(port),
-        (None, None) => server.address.clone(),
-    }
 }
