@@ -233,6 +233,13 @@ mod tests {
     }
 
     #[test]
+    fn who_is_down_or_in_maintenance_has_no_future_there() {
+        let is_down = State::ALL.map(State::is_down);
+        let expected = [State::Down, State::Maintenance];
+        assert_eq!(is_down, State::ALL.map(|state| expected.contains(&state)));
+    }
+
+    #[test]
     fn nothing_that_speaks_against_a_server_gives_it_clients() {
         let takes = |facts: &Facts| (facts.state().takes_new(), facts.state().takes_stuck());
         for operator in OPERATORS {

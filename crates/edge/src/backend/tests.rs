@@ -379,6 +379,17 @@ async fn who_sticks_gets_its_server_while_it_drains_and_not_in_maintenance() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_not_probed_is_up_when_its_maintenance_is_over() {
+    let backend = backend(json!([{ "name": "a" }, { "name": "b", "check": true }]));
+    let [a, b] = ["a", "b"].map(|name| server(&backend, name));
+    for server in [&a, &b] {
+        backend.set_operator(server, Operator::Maintenance);
+        backend.set_operator(server, Operator::Ready);
+    }
+    assert_eq!((a.is_up(), b.is_up()), (true, false));
+}
+
+#[tokio::test]
 async fn a_server_that_comes_up_starts_slowly_and_one_that_has_drained_does_not() {
     let backend = backend_with(abc(), json!({ "slowstart": "1h" }));
     let b = server(&backend, "b");

@@ -119,9 +119,9 @@ impl Roster {
 
     /// Servers with names and weights, in an order that does not depend on the name server's.
     fn named(&self, mut found: Vec<Found>) -> Vec<ServerConfig> {
-        // Of several records for one address the best counts, whichever comes first.
+        // Of several records for one address the best counts, whichever comes first: the others
+        // are there already when they are put behind it.
         found.sort();
-        found.dedup_by_key(|it| it.address);
         let records = || found.iter().filter_map(|it| it.record.as_ref());
         let first = records().map(|it| it.priority).min();
         let heaviest = records().map(|it| it.weight).max().unwrap_or(0);

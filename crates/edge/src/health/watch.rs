@@ -162,12 +162,16 @@ mod tests {
     }
 
     /// A probed server that is there, under the state that its operator begins with.
-    fn probed(listener: &std::net::TcpListener, state: &str) -> (Arc<Backend>, Arc<Server>) {
+    fn probed(
+        listener: &std::net::TcpListener,
+        state: &str,
+        interval: &str,
+    ) -> (Arc<Backend>, Arc<Server>) {
         let config = serde_json::json!({
             "name": "nodes",
             "server": [{ "name": "a", "address": listener.local_addr().unwrap().to_string(),
                          "check": true, "state": state }],
-            "check": { "interval": "20ms", "rise": 3, "fall": 3 },
+            "check": { "interval": interval, "rise": 3, "fall": 3 },
         });
         let config = serde_json::from_value(config).unwrap();
         let backend = Arc::new(Backend::new(0, &config, &Default::default()));
@@ -178,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_maintenance_that_is_over_at_once_is_followed_by_a_probe() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let (backend, server) = probed(&listener, "ready");
+        let (backend, server) = probed(&listener, "ready", "20ms");
         tokio::spawn(keep(Arc::clone(&backend)));
         let checks = || server.counts.checks.load(Ordering::Relaxed);
         until("it is probed", || checks() > 0).await;
@@ -195,7 +199,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_begins_in_maintenance_is_probed_after_it_and_one_that_is_gone_never() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let (backend, server) = probed(&listener, "maintenance");
+        let (backend, server) = probed(&listener, "maintenance", "1h");
         let keeper = tokio::spawn(keep(Arc::clone(&backend)));
         let checks = || server.counts.checks.load(Ordering::Relaxed);
         for _ in 0..100 {
@@ -203,8 +207,13 @@ mod tests {
         }
         assert_eq!(checks(), 0);
         backend.set_operator(&server, Operator::Drain);
-        until("it is probed", || checks() > 0).await;
-        assert_eq!(server.status.facts().health, Health::Up);
+        // At once, each time: the next one of those that come by the clock would be in an hour.
+        for count in 1..4 {
+            until("it is probed", || checks() == count).await;
+            assert_eq!(server.status.facts().health, Health::Up);
+            backend.set_operator(&server, Operator::Maintenance);
+            backend.set_operator(&server, Operator::Ready);
+        }
         // Whoever is not listed has a reference less: that of its probe.
         backend.set_servers(&[]);
         until("its probe ends", || Arc::strong_count(&server) == 1).await;
