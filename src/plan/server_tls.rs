@@ -68,8 +68,8 @@ impl<'c> Checks<'c> {
             let address = servers.index(index).key("address");
             let is_name = server.address.host().parse::<CertificateName>().is_ok();
             if server.server_name.is_none() && !is_name && address.is_given() {
-                let host = server.address.host();
-                let finding = Diagnostic::error(format!("no certificate can be for `{host}`"));
+                let shown = address.shown();
+                let finding = Diagnostic::error(format!("no certificate can be for `{shown}`"));
                 let help = "say in `server_name` which name the server's certificate has";
                 self.report(finding.at(address.span(), "not the name of a host").help(help));
             }
