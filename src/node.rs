@@ -21,6 +21,7 @@ use tidewire_edge::metrics::EdgeMetrics;
 use tidewire_edge::rebalance;
 use tidewire_edge::route::{Route, Target};
 use tidewire_edge::rules::Rules;
+use tidewire_edge::server_tls::{self, ServerTls};
 use tidewire_edge::service::{Edge, EdgeService, EdgeShard};
 use tidewire_edge::static_files::StaticFiles;
 use tidewire_edge::tls::{self, Tls};
@@ -126,6 +127,7 @@ impl Node {
         probes.extend(kept);
         probes.extend(searching);
         probes.extend(tls::watch::spawn(&edge.tls, control));
+        probes.extend(server_tls::spawn(&edge.backends, control));
         probes.extend(address_rules::spawn(edge.doors().map(|door| &door.addresses), control));
         let acme_metrics = Arc::default();
         let acme = Acme::start(acme, &acme_metrics)?;
@@ -168,6 +170,8 @@ impl NodeView {
         self.edge.tls.iter().flatten().for_each(|tls| Tls::ask_for_reload(tls));
         self.edge.doors().for_each(|door| door.addresses.ask_for_reload());
         self.discoveries.iter().for_each(|(_, view)| view.ask());
+        let servers = self.edge.backends.iter().filter_map(|backend| backend.tls.as_ref());
+        servers.for_each(ServerTls::ask_for_reload);
     }
 
     /// Whether no more clients should come, and those who are here may stay.
@@ -251,12 +255,12 @@ fn search(
 /// Turns a plan into the edge that serves it, and the topics of its hub routes, to which the edge's
 /// endpoints refer by index.
 fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
-    let backends: Vec<_> = plan
-        .backends
-        .iter()
-        .enumerate()
-        .map(|(index, backend)| Arc::new(Backend::new(index, &backend.config, &plan.timeouts)))
-        .collect();
+    let backends = plan.backends.into_iter().enumerate().map(|(index, backend)| {
+        let mut made = Backend::new(index, &backend.config, &plan.timeouts);
+        made.tls = backend.tls;
+        Arc::new(made)
+    });
+    let backends: Vec<_> = backends.collect();
     let mut topics = Vec::new();
     let routes = plan.routes.into_iter().map(|mut route| {
         let turnstile = Turnstile::new(format!("route `{}`", route.name), &route.limits.quotas);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::discovery::Discovery;
+use tidewire_edge::server_tls::ServerTls;
 
 use super::Checks;
 use crate::config::Config;
@@ -11,18 +12,22 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::place::Place;
 
 impl<'c> Checks<'c> {
-    /// Checks the backends. For each of them, how its servers are found.
-    pub(super) fn backends(&mut self, config: &Config) -> Vec<Option<Discovery>> {
+    /// Checks the backends. For each of them, how its servers are found, and TLS towards them.
+    pub(super) fn backends(
+        &mut self,
+        config: &Config,
+    ) -> Vec<(Option<Discovery>, Option<ServerTls>)> {
         let tables = self.place.key("backend");
         let named = config.backend.iter().enumerate();
         let names = named.map(|(i, it)| (it.name.as_str(), tables.index(i).key("name")));
         self.names("backend", names);
-        let mut discoveries = Vec::with_capacity(config.backend.len());
+        let mut found = Vec::with_capacity(config.backend.len());
         for (index, backend) in config.backend.iter().enumerate() {
-            discoveries.push(self.backend(backend, tables.index(index)));
+            let tls = self.server_tls(backend, tables.index(index));
+            found.push((self.backend(backend, tables.index(index)), tls));
         }
         self.unused(config);
-        discoveries
+        found
     }
 
     fn backend(&mut self, backend: &BackendConfig, place: Place<'c>) -> Option<Discovery> {

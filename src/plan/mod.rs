@@ -32,6 +32,7 @@ mod reach;
 mod revocation;
 mod routes;
 mod rules;
+mod server_tls;
 mod sockets;
 mod summary;
 mod targets;
@@ -63,6 +64,7 @@ use tidewire_edge::redirect::{RedirectConfig, RespondConfig};
 use tidewire_edge::route::Matcher;
 use tidewire_edge::rules::Rule;
 use tidewire_edge::rules::changes::Changes;
+use tidewire_edge::server_tls::ServerTls;
 use tidewire_edge::static_files::Builtin;
 use tidewire_edge::timeout::Timeouts;
 use tidewire_edge::tls::Tls;
@@ -181,6 +183,8 @@ pub struct BackendPlan {
     pub config: BackendConfig,
     /// How more servers are found.
     pub discovery: Option<Discovery>,
+    /// How TLS is spoken to the servers.
+    pub tls: Option<ServerTls>,
 }
 
 impl BackendPlan {
@@ -287,7 +291,7 @@ impl Checks<'_> {
         self.general_limits(&config);
         let listeners = self.listeners(&config);
         let acme = self.acme(&config);
-        let discoveries = self.backends(&config);
+        let found = self.backends(&config);
         let auths = self.auths(&config);
         let routes = self.routes(&config);
         let rules = self.rules(&config, &routes);
@@ -304,8 +308,8 @@ impl Checks<'_> {
             routes,
             backends: backend
                 .into_iter()
-                .zip(discoveries)
-                .map(|(config, discovery)| BackendPlan { config, discovery })
+                .zip(found)
+                .map(|(config, (discovery, tls))| BackendPlan { config, discovery, tls })
                 .collect(),
             auths,
             timeouts: timeout,

@@ -28,6 +28,8 @@ use crate::health::CheckConfig;
 use crate::queue::{Given, Queue, Served, Ticket, Wish};
 use crate::rebalance::{Moving, OnDown, RebalanceConfig};
 use crate::server::{Server, ServerConfig, ServerId};
+use crate::server_tls::ServerTls;
+use crate::server_tls::config::ServerTlsConfig;
 use crate::stick::{Stick, StickConfig};
 use crate::timeout::{BackendTimeouts, Timeouts};
 
@@ -49,6 +51,8 @@ pub struct BackendConfig {
     pub server: Vec<ServerConfig>,
     /// Where more servers are found, and which of them are gone again.
     pub discovery: Option<DiscoveryConfig>,
+    /// Speak TLS to the servers. Without it, what is said can be read on the way.
+    pub tls: Option<ServerTlsConfig>,
     /// How clients get the server again that they had before.
     #[serde(default)]
     pub stick: StickConfig,
@@ -92,6 +96,8 @@ pub struct Backend {
     pub index: usize,
     pub timeouts: Timeouts,
     pub check: CheckConfig,
+    /// How TLS is spoken to the servers.
+    pub tls: Option<ServerTls>,
     pub retries: u32,
     pub moving: Moving,
     pub ejection: Option<Ejection>,
@@ -158,6 +164,7 @@ impl Backend {
             index,
             timeouts: timeouts.with_backend(&config.timeout),
             check: config.check.clone(),
+            tls: None,
             retries: config.retries,
             moving: Moving::new(config.rebalance.clone(), config.on_down),
             ejection: config.eject.clone().map(Ejection::new),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidewire_runtime::socket::Socket;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::backend::{Backend, Lease};
@@ -51,14 +52,12 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
 /// Connects to the server of `lease`, within the `connect` timeout.
 async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
     let server = lease.server();
-    let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connect(server)).await;
-    let fault = match connected {
-        Ok(Ok(socket)) => {
+    let fault = match connect(lease).await {
+        Ok(socket) => {
             lease.backend().note(server, Deed::Connected);
             return Ok(socket);
         }
-        Ok(Err(error)) => Fault::Connect(error),
-        Err(_) => Fault::ConnectTimeout,
+        Err(fault) => fault,
     };
     if is_of_server(&fault) {
         lease.backend().note(server, Deed::NotConnected);
@@ -77,11 +76,24 @@ fn is_of_server(fault: &Fault) -> bool {
                 | io::ErrorKind::HostUnreachable
                 | io::ErrorKind::TimedOut
         ),
+        Fault::Tls(error) => !error.is_ours(),
         _ => true,
     }
 }
 
-async fn connect(server: &Server) -> io::Result<Socket> {
+/// Connects to the server of `lease`, with TLS if it is spoken to it. There is one time for both.
+async fn connect(lease: &Lease) -> Result<Socket, Fault> {
+    let deadline = Instant::now() + lease.backend().timeouts.connect();
+    let connected = timeout_at(deadline, connect_tcp(lease.server())).await;
+    let socket = connected.map_err(|_| Fault::ConnectTimeout)?.map_err(Fault::Connect)?;
+    match &lease.backend().tls {
+        None => Ok(socket),
+        // In a box: what a handshake needs is gone when it is over.
+        Some(tls) => Box::pin(tls.secure(lease, socket, deadline)).await,
+    }
+}
+
+async fn connect_tcp(server: &Server) -> io::Result<Socket> {
     if let Some(address) = server.address.literal() {
         return Socket::connect(address).await;
     }

@@ -1,8 +1,11 @@
 //! Why a request could not be answered by a server, and what the client is told.
 
+use std::error::Error;
 use std::io;
 
 use http::{Response, StatusCode};
+use rustls::AlertDescription;
+use tidewire_runtime::tls::error::TlsError;
 use tidewire_wire::ws::handshake::BadSwitch;
 
 use crate::answer::{self, Body};
@@ -17,6 +20,8 @@ pub enum Fault {
     NoServer(#[from] NoServer),
     #[error("no server could be connected to: {0}")]
     Connect(io::Error),
+    #[error("TLS with the server came to nothing: {0}")]
+    Tls(TlsError),
     #[error("no server could be connected to in time")]
     ConnectTimeout,
     #[error("the server did not answer in time")]
@@ -46,14 +51,18 @@ impl Fault {
         if error.is_parse() {
             return Self::NotHttp(error);
         }
-        Self::ServerClosed
+        match alert(&error) {
+            Some(alert) => Self::Tls(TlsError::ServerAlert(alert)),
+            None => Self::ServerClosed,
+        }
     }
 
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoServer(_) | Self::Connect(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::ServerClosed
+            Self::Tls(_)
+            | Self::ServerClosed
             | Self::NotHttp(_)
             | Self::Switch(_)
             | Self::BadAnswer(_)
@@ -67,6 +76,7 @@ impl Fault {
     pub fn answer(&self) -> Response<Body> {
         match self {
             Self::Connect(_) => answer::text(self.status(), "no server could be connected to"),
+            Self::Tls(_) => answer::text(self.status(), "TLS with the server came to nothing"),
             Self::NotHttp(_) => answer::text(self.status(), "the server's answer is not HTTP"),
             Self::Switch(_) => {
                 answer::text(self.status(), "the server's answer to the handshake is wrong")
@@ -83,6 +93,7 @@ impl Fault {
             Self::NoServer(NoServer::QueueTimeout) => "queue_timeout",
             Self::NoServer(NoServer::TunnelsFull) => "tunnels_full",
             Self::Connect(_) => "connect_failed",
+            Self::Tls(_) => "server_tls",
             Self::ConnectTimeout => "connect_timeout",
             Self::ServerTimeout => "server_timeout",
             Self::ServerClosed => "server_closed",
@@ -93,5 +104,15 @@ impl Fault {
             Self::BodyTooLarge(_) => "body_too_large",
             Self::ClientBody => "client_body",
         }
+    }
+}
+
+/// The alert that ended a connection: only after its part of the handshake a server sees our
+/// certificate, or that there is none.
+fn alert(error: &hyper::Error) -> Option<AlertDescription> {
+    let error = error.source()?.downcast_ref::<io::Error>()?;
+    match error.get_ref()?.downcast_ref::<TlsError>()? {
+        TlsError::ServerAlert(alert) => Some(*alert),
+        _ => None,
     }
 }

@@ -72,6 +72,7 @@ pub mod route;
 pub mod rules;
 pub mod server;
 pub mod server_state;
+pub mod server_tls;
 pub mod service;
 pub mod session;
 pub mod static_files;

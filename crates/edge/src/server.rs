@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidewire_runtime::groups::Members;
 
 use crate::server_state::{Operator, Status};
+use crate::server_tls::config::CertificateName;
+use crate::server_tls::report::TlsCounts;
 use crate::weight::Weight;
 
 /// A server, as a backend lists it.
@@ -28,6 +31,12 @@ pub struct ServerConfig {
     /// stick to it.
     #[serde(default = "one")]
     pub weight: u16,
+    /// The name that is asked for (SNI) and that its certificate must have, where TLS is spoken to
+    /// it. By default that of the backend's `tls`, or else its host.
+    pub server_name: Option<CertificateName>,
+    /// The name that it was found by, where servers are found.
+    #[serde(skip)]
+    pub found_by: Option<String>,
     /// Whether it is probed, as the backend's `check` says. A server that is not is taken for up.
     #[serde(default)]
     pub check: bool,
@@ -66,6 +75,11 @@ pub enum AddressError {
     NotAddress(String),
     #[error("address `{0}` is a URL; write host and port only, such as \"10.0.0.2:3000\"")]
     Url(String),
+    #[error(
+        "address `{0}` is a URL; \
+         write host and port only, such as \"10.0.0.2:443\", and `tls = {{}}` in the backend"
+    )]
+    TlsUrl(String),
 }
 
 impl Address {
@@ -170,6 +184,8 @@ pub struct ServerCounts {
     pub check_microseconds: AtomicU64,
     /// Times it was ejected.
     pub ejections: AtomicU64,
+    /// Where TLS is spoken to it.
+    pub tls: TlsCounts,
 }
 
 impl Server {
@@ -196,6 +212,17 @@ impl Server {
     /// Whether it is what this says, but for its weight.
     pub fn is_as(&self, config: &ServerConfig) -> bool {
         ServerConfig { weight: self.config.weight, ..config.clone() } == self.config
+    }
+
+    /// The name that its certificate must have, as it is written about this server.
+    pub fn written_name(&self) -> Option<ServerName<'static>> {
+        self.config.server_name.as_ref().map(|name| name.0.clone())
+    }
+
+    /// The name that it was found by, or its host. `None` when that is no name of a certificate.
+    pub fn found_name(&self) -> Option<ServerName<'static>> {
+        let host = self.config.found_by.as_deref().unwrap_or(self.address.host());
+        ServerName::try_from(host.to_owned()).ok()
     }
 
     /// Whether a new client may get it.
@@ -238,6 +265,9 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.starts_with("https://") || text.starts_with("wss://") {
+            return Err(AddressError::TlsUrl(text.to_owned()));
+        }
         if text.contains("://") {
             return Err(AddressError::Url(text.to_owned()));
         }
@@ -314,6 +344,7 @@ mod tests {
         let error = |text: &str| text.parse::<Address>().unwrap_err();
         assert_eq!(error("10.0.0.2"), AddressError::NoPort("10.0.0.2".into()));
         assert_eq!(error("http://a:80"), AddressError::Url("http://a:80".into()));
+        assert_eq!(error("wss://a:443"), AddressError::TlsUrl("wss://a:443".into()));
         for text in ["", ":80", "a:0", "a:99999", "a b:80", "::1"] {
             assert_eq!(error(text), AddressError::NotAddress(text.into()));
         }

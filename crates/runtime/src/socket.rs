@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::memory::{self, MemoryStream};
+use crate::tls::client::TlsClient;
 use crate::tls::config::TlsConfig;
 use crate::tls::error::TlsError;
 use crate::tls::{self, Secured, TlsStream};
@@ -80,8 +81,26 @@ impl Socket {
         }
     }
 
+    /// Does a TLS handshake as client. It has no deadline of its own.
+    ///
+    /// # Errors
+    /// When the server does not speak TLS, or is not who it has to be; as [`TlsError`] says.
+    pub async fn connect_tls(self, client: &TlsClient) -> Result<Self, TlsError> {
+        match self.stream {
+            Stream::Tcp(tcp) => {
+                Ok(Self { stream: Stream::Tls(tls::client::connect(tcp, client).await?) })
+            }
+            _ => Err(TlsError::Io(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// Whether TLS took its keys from an earlier connection.
+    pub fn is_resumed(&self) -> bool {
+        matches!(&self.stream, Stream::Tls(tls) if tls.is_resumed())
     }
 
     /// Reads what is there, at most `buffer.len()` bytes; 0 is the peer's end of stream.

@@ -131,6 +131,8 @@ impl Roster {
                 name: found.address.to_string(),
                 address: found.address.into(),
                 weight: self.config.weight,
+                server_name: None,
+                found_by: self.config.dns.as_ref().map(|it| it.host().to_owned()),
                 check: self.config.check,
                 check_address: None,
                 state: Operator::Ready,
@@ -139,6 +141,7 @@ impl Roster {
             };
             if let Some(record) = &found.record {
                 server.weight = scaled(record.weight, heaviest);
+                server.found_by = Some(record.target.clone());
                 let name = format!("{}:{}", record.target, found.address.port());
                 // A host with several addresses is as many servers.
                 if !servers.iter().any(|it| it.name == name) {

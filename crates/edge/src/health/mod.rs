@@ -4,9 +4,12 @@
 //! server. To add a kind of probe: a file here, a variant of [`ProbeKind`], and its line in
 //! [`probe`].
 
+pub mod expectation;
 pub mod http;
 pub mod machine;
 pub mod status;
+mod stream;
+mod target;
 pub mod tcp;
 pub mod watch;
 pub mod websocket;
@@ -16,10 +19,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_runtime::percent::Percent;
+use tidewire_runtime::tls::error::TlsError;
 use tidewire_runtime::units::Period;
 
+use self::expectation::BodyPattern;
 use self::status::StatusRange;
-use crate::server::{Address, Server};
+use self::target::Target;
+use crate::rules::text_pattern::TextPattern;
+use crate::server::Server;
+use crate::server_tls::ServerTls;
 
 /// How the servers of a backend that have `check = true` are probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +38,11 @@ pub struct CheckConfig {
     pub kind: ProbeKind,
     /// The port that is probed, in place of that of the server's address.
     pub port: Option<u16>,
-    /// The path that an http or websocket probe asks for.
+    /// Whether TLS is spoken, as the backend's `tls` says. By default it is where that is set, but
+    /// not on another port or address than the server's own.
+    pub tls: Option<bool>,
+    /// The path that an http or websocket probe asks for; `*` is for an http probe with the method
+    /// `OPTIONS`.
     pub path: String,
     /// The Host header of an http or websocket probe; the server's address when it is not set.
     pub host: Option<String>,
@@ -48,6 +60,12 @@ pub struct CheckConfig {
     pub drain_status: Vec<StatusRange>,
     /// A text that the body of a healthy answer has, within its first 64 KiB.
     pub expect: Option<String>,
+    /// A regular expression that the body of a healthy answer matches, or the first 64 KiB of a
+    /// longer one. Without look-around; `\w`, `\d` and `(?i)` are about ASCII.
+    pub expect_regex: Option<BodyPattern>,
+    /// Headers that a healthy answer has, each with this value. A `*` at its beginning or end stands
+    /// for anything.
+    pub expect_headers: BTreeMap<String, TextPattern>,
     /// The time between the starts of two probes of a server.
     pub interval: Period,
     /// That time while probes speak against the server's present state; `interval` when not set.
@@ -72,7 +90,8 @@ pub enum ProbeKind {
     /// Connects.
     #[default]
     Tcp,
-    /// Connects and asks for `path`: the answer must have one of `status`, and the text `expect`.
+    /// Connects and asks for `path`: the answer must have one of `status`, and what `expect`,
+    /// `expect_regex` and `expect_headers` say.
     Http,
     /// Connects, makes a WebSocket handshake on `path`, sends a ping and waits for its pong: what
     /// clients do works, not only the port.
@@ -92,6 +111,8 @@ pub enum Answer {
 pub enum ProbeError {
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the connection broke: {0}")]
     Io(#[from] std::io::Error),
     #[error("no answer in time")]
@@ -104,6 +125,10 @@ pub enum ProbeError {
     Status(u16),
     #[error("the answer does not have the text {0:?}")]
     Unexpected(String),
+    #[error("the answer does not match {0:?}")]
+    NoMatch(String),
+    #[error("the answer does not have the header {0} as {1:?}")]
+    Header(String, String),
     #[error("no valid 101: {0}")]
     Switch(String),
     #[error("no pong, but {0}")]
@@ -116,6 +141,7 @@ impl Default for CheckConfig {
             kind: ProbeKind::Tcp,
             path: "/".into(),
             port: None,
+            tls: None,
             host: None,
             method: "GET".into(),
             headers: BTreeMap::new(),
@@ -123,6 +149,8 @@ impl Default for CheckConfig {
             status: Vec::new(),
             drain_status: Vec::new(),
             expect: None,
+            expect_regex: None,
+            expect_headers: BTreeMap::new(),
             interval: Period::from_secs(2),
             fast_interval: None,
             down_interval: None,
@@ -134,24 +162,19 @@ impl Default for CheckConfig {
     }
 }
 
-/// Probes `server` once, within the probe's timeout.
-pub async fn probe(check: &CheckConfig, server: &Server) -> Result<Answer, ProbeError> {
-    let address = &address(check, server);
+/// Probes `server`, to which `tls` is spoken, once, within the probe's timeout.
+pub async fn probe(
+    check: &CheckConfig,
+    server: &Server,
+    tls: Option<&ServerTls>,
+) -> Result<Answer, ProbeError> {
+    let target = &Target::new(check, server, tls);
     let attempt = async {
         match check.kind {
-            ProbeKind::Tcp => tcp::probe(address).await.map(|_| Answer::Well),
-            ProbeKind::Http => http::probe(check, address).await,
-            ProbeKind::Websocket => websocket::probe(check, address).await.map(|()| Answer::Well),
+            ProbeKind::Tcp => tcp::probe(target).await.map(|_| Answer::Well),
+            ProbeKind::Http => http::probe(target).await,
+            ProbeKind::Websocket => websocket::probe(target).await.map(|()| Answer::Well),
         }
     };
     tokio::time::timeout(check.timeout.0, attempt).await.unwrap_or(Err(ProbeError::Timeout))
-}
-
-/// Where `server` is probed.
-fn address(check: &CheckConfig, server: &Server) -> Address {
-    match (&server.check_address, check.port) {
-        (Some(address), _) => address.clone(),
-        (None, Some(port)) => server.address.with_port(port),
-        (None, None) => server.address.clone(),
-    }
 }

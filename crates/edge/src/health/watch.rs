@@ -66,7 +66,7 @@ pub async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
         let result = tokio::select! {
             biased;
             () = until_maintenance(&mut wanted, maintenances) => continue,
-            result = probe(check, &server) => result,
+            result = probe(check, &server, backend.tls.as_ref()) => result,
         };
         note(&backend, &server, &mut machine, result, start.elapsed());
         let wait = varied(machine.wait(&pace), check.spread.factor(), fastrand::f64());

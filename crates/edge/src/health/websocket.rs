@@ -6,14 +6,15 @@ use tidewire_wire::ws::frame::{Opcode, encode_frame_masked};
 use tidewire_wire::ws::handshake::{Offer, check_switch, encode_key};
 use tidewire_wire::ws::message::{Decoder, Event, Limits, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::{CheckConfig, ProbeError, http, tcp};
-use crate::server::Address;
+use super::stream::ProbeStream;
+use super::target::Target;
+use super::{ProbeError, http, tcp};
 
 /// Opens a WebSocket on the check's path, pings, and waits for the pong.
-pub async fn probe(check: &CheckConfig, address: &Address) -> Result<(), ProbeError> {
-    let mut stream = tcp::probe(address).await?;
+pub(super) async fn probe(target: &Target<'_>) -> Result<(), ProbeError> {
+    let Target { check, address, .. } = target;
+    let mut stream = tcp::probe(target).await?;
     let key = encode_key(fastrand::u128(..).to_ne_bytes());
     let more = format!(
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -27,7 +28,7 @@ pub async fn probe(check: &CheckConfig, address: &Address) -> Result<(), ProbeEr
     ping(&mut stream, rest).await
 }
 
-async fn ping(stream: &mut TcpStream, mut bytes: BytesMut) -> Result<(), ProbeError> {
+async fn ping(stream: &mut ProbeStream, mut bytes: BytesMut) -> Result<(), ProbeError> {
     let mut frames = BytesMut::new();
     encode_frame_masked(Opcode::Ping, PAYLOAD, mask(), &mut frames);
     stream.write_all(&frames).await?;

@@ -1,8 +1,7 @@
 //! What can be seen of files without reading them: enough to know that one was replaced.
 
 use std::os::unix::fs::MetadataExt;
-
-use super::sources::Sources;
+use std::path::Path;
 
 /// Which files are there, and when each was last written. Links are followed: a directory that is
 /// swapped (Kubernetes) or a link that is set anew (certbot) are other files.
@@ -20,9 +19,9 @@ struct Seen {
 }
 
 impl Look {
-    pub fn at(sources: &Sources) -> Self {
-        let seen = sources.files().map(|(_, file)| {
-            let metadata = file.path.metadata().ok()?;
+    pub fn at<'f>(files: impl Iterator<Item = &'f Path>) -> Self {
+        let seen = files.map(|path| {
+            let metadata = path.metadata().ok()?;
             Some(Seen {
                 device: metadata.dev(),
                 inode: metadata.ino(),

@@ -77,7 +77,7 @@ impl Tls {
         reload: Duration,
         now: Date,
     ) -> (Option<Self>, Vec<Finding>) {
-        let look = Look::at(&sources);
+        let look = Look::at(sources.paths());
         let (loaded, findings) = load(&sources, now);
         let current = loaded.and_then(|loaded| Current::of(&loaded, &sources, look));
         let tls = current.map(|current| Self {
@@ -114,7 +114,7 @@ impl Tls {
 
     /// Reads the files and swaps them in, or says what is wrong with them.
     fn reload(&self, now: Date) {
-        let look = Look::at(&self.sources);
+        let look = Look::at(self.sources.paths());
         let (loaded, findings) = load(&self.sources, now);
         let before = self.current.load();
         let loaded = loaded.filter(|loaded| !self.expires_now(loaded, &before, now));

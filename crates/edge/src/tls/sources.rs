@@ -1,6 +1,6 @@
 //! What a listener's TLS is made of: which files, and what is chosen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -115,6 +115,11 @@ impl Sources {
             ca.chain(crl)
         });
         certificates.chain(clients)
+    }
+
+    /// Where they are.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files().map(|(_, file)| file.path.as_path())
     }
 
     /// The file of an item.

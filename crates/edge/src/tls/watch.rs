@@ -74,7 +74,7 @@ async fn changed(tls: &Arc<Tls>, refused: &mut Option<Look>) -> bool {
 
 async fn look(tls: &Arc<Tls>) -> Option<Look> {
     let tls = Arc::clone(tls);
-    spawn_blocking(move || Look::at(&tls.sources)).await.ok()
+    spawn_blocking(move || Look::at(tls.sources.paths())).await.ok()
 }
 
 /// How often certificates are looked at for their end when files are not looked at.

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -139,6 +140,11 @@ impl TlsStream {
     /// Whether TCP ended without the peer's close_notify.
     pub(crate) fn is_truncated(&self) -> bool {
         matches!(self.0.reading, Reading::Truncated)
+    }
+
+    /// Whether the keys are from an earlier connection.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.0.session.facts().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     pub(crate) fn tcp(&self) -> &TcpStream {
@@ -337,6 +343,14 @@ impl Channel {
             return Poll::Ready(shutdown(&mut self.tcp));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Says what is to be said before anything is heard.
+    pub(super) fn begin(&mut self) -> Result<(), TlsError> {
+        let mut answer = Vec::new();
+        let begun = self.session.begin(&mut answer);
+        self.append_unsent(&answer);
+        begun
     }
 
     /// A step of the handshake: one read, and the flight that answers it, appended to `unsent`.

@@ -17,9 +17,10 @@
 //! `channel` has the three rests above and the ends of both directions, `handshake` is the way
 //! there, `config` what a listener's configuration must have for it.
 //!
-//! A connection as a client is a second arm of `session::Session`; all else stays as it is.
+//! Both ends of a connection are spoken: listeners accept, and servers are connected to.
 
 mod channel;
+pub mod client;
 pub mod config;
 pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]
