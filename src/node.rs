@@ -256,8 +256,9 @@ fn search(
 /// endpoints refer by index.
 fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
     let backends = plan.backends.into_iter().enumerate().map(|(index, backend)| {
-        let tls = backend.tls;
-        Arc::new(Backend { tls, ..Backend::new(index, &backend.config, &plan.timeouts) })
+        let mut made = Backend::new(index, &backend.config, &plan.timeouts);
+        made.tls = backend.tls;
+        Arc::new(made)
     });
     let backends: Vec<_> = backends.collect();
     let mut topics = Vec::new();

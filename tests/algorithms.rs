@@ -12,7 +12,7 @@ use tidewire_testkit::http::{ask, get};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::port::{free_port, loopback};
 use tidewire_testkit::script::serves;
-use tidewire_testkit::tidewire::Tidewire;
+use tidewire_testkit::tidewire::{self, Tidewire};
 use tidewire_testkit::websocket::{WebSocket, handshake};
 
 /// Servers that say who they are.
@@ -23,23 +23,7 @@ fn servers<const N: usize>() -> [Backend; N] {
 
 /// An edge before servers of these names, addresses and further keys.
 fn edge_of(servers: &[(&str, SocketAddr, &str)], more: &str) -> Tidewire {
-    let server = |(name, address, more): &(&str, SocketAddr, &str)| {
-        format!("  {{ name = \"{name}\", address = \"{address}\"{more} }},\n")
-    };
-    let servers: String = servers.iter().map(server).collect();
-    Tidewire::run(&format!(
-        r#"
-[[listen]]
-name = "public"
-bind = "127.0.0.1:0"
-[[route]]
-backend = "nodes"
-[[backend]]
-name = "nodes"
-server = [
-{servers}]
-{more}"#
-    ))
+    Tidewire::run(&tidewire::edge_of(servers, more))
 }
 
 /// An edge before `a`, `b` and so on, that balances so.

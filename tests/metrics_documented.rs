@@ -18,6 +18,8 @@ fn the_metrics_page_has_every_metric_with_its_type_and_labels() {
         name.starts_with("auth_")
             || name.starts_with("edge_auth_")
             || name.starts_with("edge_discovery_")
+            || name.starts_with("edge_ping")
+            || name.starts_with("edge_pong")
             || name.starts_with("edge_rule_")
     }));
     assert_eq!(exposed, documented, "left is exposed, right is docs/metrics.md");
@@ -48,8 +50,8 @@ fn scrape() -> String {
     })
 }
 
-/// The metrics of an edge that has a rule, looks for servers, and has fetched a key set from another that answers with
-/// it.
+/// The metrics of an edge that has a rule, pings, looks for servers, and has fetched a key set from
+/// another that answers with it.
 fn scrape_auth() -> String {
     let listen = "[[listen]]\nname = 'public'\nbind = '127.0.0.1:0'\n\n[[route]]\n";
     let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -58,7 +60,9 @@ fn scrape_auth() -> String {
         format!("[[auth]]\nname = 'users'\njwt = {{ jwks = 'http://{}/' }}\n", issuer.address());
     let rule = "[[rule]]\nthen.response_header.set.X-A = '1'\n";
     let found = "[[backend]]\nname = 'nodes'\ndiscovery = { dns = 'localhost:1' }\n";
-    let edge = Tidewire::run(&format!("{listen}respond = {{ status = 204 }}\n{auth}{rule}{found}"));
+    let pinged = "path = '/ws'\nbackend = 'nodes'\nping.client = '25s'\n\n[[route]]\n";
+    let respond = "respond = { status = 204 }\n";
+    let edge = Tidewire::run(&[listen, pinged, respond, &auth, rule, found].concat());
     tidewire_testkit::deadline::until("the key set is fetched", || {
         let text = edge.metrics();
         text.contains("auth_jwks_age_seconds{").then_some(text)

@@ -8,7 +8,7 @@ use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::{Request, Response};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::script::{accepts, serves};
-use tidewire_testkit::tidewire::Tidewire;
+use tidewire_testkit::tidewire::{self, Tidewire};
 use tidewire_testkit::websocket::{WebSocket, handshake};
 
 const SECRET: &str = "secret = \"0123456789abcdef\"";
@@ -20,24 +20,11 @@ fn edge(servers: &[&Backend], more: &str) -> Tidewire {
 
 /// As [`edge`], with more for each server.
 fn edge_with(servers: &[&Backend], of_server: &str, more: &str) -> Tidewire {
-    let server = |(index, server): (usize, &&Backend)| {
-        let name = char::from(b'a' + index as u8);
-        format!("  {{ name = \"{name}\", address = \"{}\"{of_server} }},\n", server.address())
-    };
-    let servers: String = servers.iter().enumerate().map(server).collect();
-    Tidewire::run(&format!(
-        r#"
-[[listen]]
-name = "public"
-bind = "127.0.0.1:0"
-[[route]]
-backend = "nodes"
-[[backend]]
-name = "nodes"
-server = [
-{servers}]
-{more}"#
-    ))
+    let names = ["a", "b", "c"];
+    assert!(servers.len() <= names.len(), "each server has a name");
+    let servers = names.into_iter().zip(servers);
+    let servers: Vec<_> = servers.map(|(name, it)| (name, it.address(), of_server)).collect();
+    Tidewire::run(&tidewire::edge_of(&servers, more))
 }
 
 fn abc() -> [Backend; 3] {

@@ -40,7 +40,8 @@ impl<'c> Checks<'c> {
             let expected = "expected at least \"100ms\"";
             self.report(Diagnostic::error(message).at(pong.span(), expected));
         }
-        if !is_on && place.is_whole() {
+        // An empty table is one that is to be filled in.
+        if !is_on && place.is_whole() && pong.is_given() {
             let finding = Diagnostic::warning("`ping` has no effect: it pings nobody");
             let help = "`client = \"25s\"` pings clients that say nothing for so long";
             self.report(finding.at(place.key_span(), "whom?").help(help));

@@ -32,12 +32,12 @@ impl Nginx {
         let path = directory.path().display();
         let address = loopback(free_port());
         let module = match blocks.contains("stream {") {
-            true if !Path::new(STREAM).exists() => {
+            true if Path::new(STREAM).exists() => format!("load_module {STREAM};\n"),
+            true if !has_stream() => {
                 skip::skip("nginx has no module for streams (libnginx-mod-stream)");
                 return None;
             }
-            true => format!("load_module {STREAM};\n"),
-            false => String::new(),
+            _ => String::new(),
         };
         let config = format!(
             "{module}daemon off;\nmaster_process off;\npid {path}/pid;\nerror_log stderr;\n\
@@ -61,6 +61,13 @@ impl Nginx {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Whether streams are built in.
+fn has_stream() -> bool {
+    let options = Command::new("nginx").arg("-V").output().map(|output| output.stderr);
+    let options = options.unwrap_or_default();
+    String::from_utf8_lossy(&options).split_whitespace().any(|option| option == "--with-stream")
 }
 
 /// A module of its own in Debian's.

@@ -37,10 +37,19 @@ pub fn command() -> Command {
 /// The configuration of an edge before these servers, named `server1` and so on, with `more`
 /// behind it.
 pub fn edge(servers: &[SocketAddr], more: &str) -> String {
-    let server = |(index, address): (usize, &SocketAddr)| {
-        format!("  {{ name = \"server{}\", address = \"{address}\" }},\n", index + 1)
+    let named = |(index, address): (usize, &SocketAddr)| (format!("server{}", index + 1), *address);
+    let servers: Vec<_> = servers.iter().enumerate().map(named).collect();
+    let servers: Vec<_> = servers.iter().map(|(name, it)| (name.as_str(), *it, "")).collect();
+    edge_of(&servers, more)
+}
+
+/// The configuration of an edge before servers of these names, addresses and further keys, each
+/// with its comma, with `more` behind it.
+pub fn edge_of(servers: &[(&str, SocketAddr, &str)], more: &str) -> String {
+    let server = |(name, address, more): &(&str, SocketAddr, &str)| {
+        format!("  {{ name = \"{name}\", address = \"{address}\"{more} }},\n")
     };
-    let servers: String = servers.iter().enumerate().map(server).collect();
+    let servers: String = servers.iter().map(server).collect();
     format!(
         r#"
 [[listen]]

@@ -167,16 +167,18 @@ impl Looker {
             }
             _ => self.ask().await,
         };
-        let is_file = matches!(self.source, Source::File(..));
         match looked {
             Ok(looked) => {
                 let pause = self.roster.next_look(&looked);
                 self.take(looked);
-                if is_file { LOOK_PERIOD } else { pause }
+                pause
             }
             Err(error) => {
                 self.fail(&error);
-                if is_file { LOOK_PERIOD } else { self.roster.next_try() }
+                match self.source {
+                    Source::File(..) => LOOK_PERIOD,
+                    _ => self.roster.next_try(),
+                }
             }
         }
     }

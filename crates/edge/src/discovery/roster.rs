@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tidewire_auth::kept_file::LOOK_PERIOD;
+
 use super::config::DiscoveryConfig;
 use crate::server::ServerConfig;
 use crate::server_state::Operator;
@@ -103,8 +105,9 @@ impl Roster {
         let (least, most) = (self.config.min_interval.0, self.config.max_interval.0);
         match looked {
             Looked::Found(_, life) => (*life).clamp(least, most.max(least)),
+            Looked::Listed(_) => LOOK_PERIOD,
             // Soon: there may be something again.
-            Looked::Listed(_) | Looked::Nothing => least.max(MISSED_PAUSE).min(most.max(least)),
+            Looked::Nothing => least.max(MISSED_PAUSE).min(most.max(least)),
         }
     }
 

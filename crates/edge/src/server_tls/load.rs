@@ -11,8 +11,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use tidewire_runtime::tls::client::TlsClient;
 
-use super::nobody;
 use super::config::ServerTlsConfig;
+use super::nobody;
 use super::trust;
 use crate::tls::chain;
 use crate::tls::date::Date;

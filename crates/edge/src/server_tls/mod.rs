@@ -113,7 +113,8 @@ async fn keep(backend: Arc<Backend>) {
 
 async fn look(backend: &Arc<Backend>) -> Option<Look> {
     let backend = Arc::clone(backend);
-    let look = move || backend.tls.as_ref().map(|tls| Look::at(tls.files.iter().map(PathBuf::as_path)));
+    let look =
+        move || backend.tls.as_ref().map(|tls| Look::at(tls.files.iter().map(PathBuf::as_path)));
     spawn_blocking(look).await.ok().flatten()
 }
 

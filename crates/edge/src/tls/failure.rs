@@ -65,6 +65,11 @@ impl Failure {
             TlsError::Eof => Self::Eof,
             TlsError::Io(_) => Self::Broken,
             TlsError::Internal(_) => Self::Internal,
+            // Of handshakes with servers, and so of none here.
+            TlsError::ServerCertificate(_)
+            | TlsError::ServerAlert(_)
+            | TlsError::ServerEof
+            | TlsError::ServerNotTls => Self::Internal,
         })
     }
 }

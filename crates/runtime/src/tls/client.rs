@@ -31,6 +31,16 @@ impl TlsClient {
         Self { config: Arc::new(config), name }
     }
 
+    /// What handshakes are made with, for streams that are not the runtime's.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Who the server has to be.
+    pub fn name(&self) -> ServerName<'static> {
+        self.name.clone()
+    }
+
     /// The same towards another server.
     pub fn towards(&self, name: ServerName<'static>) -> Self {
         Self { config: Arc::clone(&self.config), name }

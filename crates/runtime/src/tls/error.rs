@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustls::{AlertDescription, Error};
+use rustls::{AlertDescription, Error, InvalidMessage};
 
 /// Why a handshake, or an open TLS connection, came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,31 @@ impl TlsError {
             | Error::PeerSentOversizedRecord
             | Error::DecryptError => Self::Violation(error),
             _ => Self::Internal(error),
+        }
+    }
+
+    /// What a server's stream of another library failed with.
+    pub fn of_server(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::ServerEof;
+        }
+        match error.downcast::<Error>() {
+            Ok(error) => Self::new(error).towards_server(),
+            Err(error) => Self::Io(error),
+        }
+    }
+
+    /// The error as it is when the peer is a server.
+    pub(super) fn towards_server(self) -> Self {
+        match self {
+            Self::ClientCertificate(error) => Self::ServerCertificate(error),
+            Self::Alert(alert) => Self::ServerAlert(alert),
+            Self::Eof => Self::ServerEof,
+            // No record begins so, but such as an HTTP answer does.
+            Self::Violation(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+                Self::ServerNotTls
+            }
+            other => other,
         }
     }
 
