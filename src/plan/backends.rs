@@ -41,6 +41,7 @@ impl<'c> Checks<'c> {
             self.report(finding.at(at.span(), expected).help(help));
         }
         self.servers(backend, servers);
+        self.server_addresses(backend, place);
         self.balance(backend, place);
         self.moving(backend, place);
         let timeouts = [

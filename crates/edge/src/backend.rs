@@ -9,6 +9,7 @@
 //! ```
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::balance::algorithm::Algorithm;
 use crate::balance::key::Key;
 use crate::caller::{Caller, Preference};
 use crate::choice::{Changed, Choice, takes_newcomers};
+use crate::connector::Connector;
 use crate::discovery::config::DiscoveryConfig;
 use crate::ejection::{EjectConfig, Ejection};
 use crate::health::CheckConfig;
@@ -81,6 +83,13 @@ pub struct BackendConfig {
     pub timeout: BackendTimeouts,
 }
 
+impl BackendConfig {
+    /// Has the paths of Unix sockets that are relative start from `dir`.
+    pub fn start_from(&mut self, dir: &Path) {
+        self.server.iter_mut().for_each(|server| server.start_from(dir));
+    }
+}
+
 fn three() -> u32 {
     3
 }
@@ -98,6 +107,7 @@ pub struct Backend {
     pub check: CheckConfig,
     /// How TLS is spoken to the servers.
     pub tls: Option<ServerTls>,
+    pub connector: Connector,
     pub retries: u32,
     pub moving: Moving,
     pub ejection: Option<Ejection>,
@@ -165,6 +175,7 @@ impl Backend {
             timeouts: timeouts.with_backend(&config.timeout),
             check: config.check.clone(),
             tls: None,
+            connector: Connector::default(),
             retries: config.retries,
             moving: Moving::new(config.rebalance.clone(), config.on_down),
             ejection: config.eject.clone().map(Ejection::new),

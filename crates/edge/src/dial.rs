@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidewire_runtime::socket::Socket;
+use tidewire_runtime::unix_peer::UnixFault;
 use tracing::debug;
 
 use crate::backend::{Backend, Lease};
@@ -13,7 +14,6 @@ use crate::caller::Caller;
 use crate::ejection::Deed;
 use crate::fault::Fault;
 use crate::server::Server;
-use crate::server_tls::ServerTls;
 
 /// Connects to a server of `backend` for `caller`; when that fails, to the next one, as often as the
 /// backend's `retries` allow.
@@ -52,8 +52,7 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
 /// Connects to the server of `lease`, within the `connect` timeout.
 async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
     let server = lease.server();
-    let tls = lease.backend().tls.as_ref();
-    let connected = connect(server, tls);
+    let connected = connect(lease.backend(), server);
     let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connected).await;
     let fault = match connected {
         Ok(Ok(socket)) => {
@@ -73,6 +72,7 @@ async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
 /// Whether it is for want of the server, and not of ports, files or a network of our own.
 fn is_of_server(fault: &Fault) -> bool {
     match fault {
+        Fault::Connect(error) if error.get_ref().is_some_and(|it| it.is::<UnixFault>()) => true,
         Fault::Connect(error) => matches!(
             error.kind(),
             io::ErrorKind::ConnectionRefused
@@ -85,27 +85,13 @@ fn is_of_server(fault: &Fault) -> bool {
 }
 
 /// Connects to `server`, with TLS if it is spoken to it.
-async fn connect(server: &Server, tls: Option<&ServerTls>) -> Result<Socket, Fault> {
-    let socket = connect_tcp(server).await.map_err(Fault::Connect)?;
-    match tls {
+async fn connect(backend: &Backend, server: &Server) -> Result<Socket, Fault> {
+    let socket = backend.connector.socket(server).await.map_err(Fault::Connect)?;
+    match &backend.tls {
         None => Ok(socket),
         // In a box: what a handshake needs is gone when it is over.
         Some(tls) => Box::pin(socket.connect_tls(&tls.towards(server))).await.map_err(Fault::Tls),
     }
-}
-
-async fn connect_tcp(server: &Server) -> io::Result<Socket> {
-    if let Some(address) = server.address.literal() {
-        return Socket::connect(address).await;
-    }
-    let mut last = None;
-    for address in server.address.resolve().await? {
-        match Socket::connect(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.expect("a name that resolves has an address"))
 }
 
 const SAME_SERVER_PAUSE: Duration = Duration::from_millis(100);

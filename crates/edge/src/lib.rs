@@ -12,6 +12,7 @@
 //! HTTP needed is dropped. Everything of one client happens on one thread, in one task.
 
 pub mod access_log;
+pub mod address;
 pub mod address_rules;
 pub mod answer;
 pub mod arrival;
@@ -25,6 +26,7 @@ mod choice;
 pub mod client_address;
 pub mod client_body;
 mod closing;
+pub mod connector;
 pub mod cors;
 pub mod cross_site;
 pub mod dial;

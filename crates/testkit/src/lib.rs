@@ -32,5 +32,6 @@ pub mod store;
 pub mod tidewire;
 pub mod tls;
 pub mod token;
+pub mod unix_door;
 pub mod websocket;
 pub mod witness;

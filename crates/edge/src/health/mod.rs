@@ -23,8 +23,8 @@ use tidewire_runtime::units::Period;
 
 use self::status::StatusRange;
 use self::target::Target;
+use crate::backend::Backend;
 use crate::server::Server;
-use crate::server_tls::ServerTls;
 
 /// How the servers of a backend that have `check = true` are probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -145,13 +145,10 @@ impl Default for CheckConfig {
     }
 }
 
-/// Probes `server`, to which `tls` is spoken, once, within the probe's timeout.
-pub async fn probe(
-    check: &CheckConfig,
-    server: &Server,
-    tls: Option<&ServerTls>,
-) -> Result<Answer, ProbeError> {
-    let target = &Target::new(check, server, tls);
+/// Probes `server` of `backend` once, within the probe's timeout.
+pub async fn probe(backend: &Backend, server: &Server) -> Result<Answer, ProbeError> {
+    let check = &backend.check;
+    let target = &Target::new(backend, server);
     let attempt = async {
         match check.kind {
             ProbeKind::Tcp => tcp::probe(target).await.map(|_| Answer::Well),

@@ -60,7 +60,7 @@ pub async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
         }
         let start = Instant::now();
         let result = tokio::select! {
-            result = probe(check, &server, backend.tls.as_ref()) => result,
+            result = probe(&backend, &server) => result,
             () = until_maintenance(&mut operator) => continue,
         };
         note(&backend, &server, &mut machine, result, start.elapsed());
