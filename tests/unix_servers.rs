@@ -80,12 +80,10 @@ fn requests_and_websockets_reach_a_server_by_its_socket() {
 fn nodes_and_nginx_are_reached_by_theirs() {
     let directory = directory();
     let path = directory.path().join("node.sock");
-    let node = format!(
-        "[[listen]]\nname = \"node\"\nbind = [\"127.0.0.1:0\", \"unix:node.sock\"]\n\
-         [hub]\nnode = \"server1\"\n[[route]]\npath = \"/ws/{{topic}}\"\n\
-         hub = {{ topic = \"{{topic}}\", reply = \"Received: {{message}}\" }}\n"
-    );
-    let _node = Tidewire::run_in(command(), directory, &node);
+    let node = "[[listen]]\nname = \"node\"\nbind = [\"127.0.0.1:0\", \"unix:node.sock\"]\n\
+         [hub]\nnode = \"server1\"\n[[route]]\npath = \"/ws/{topic}\"\n\
+         hub = { topic = \"{topic}\", reply = \"Received: {message}\" }\n";
+    let _node = Tidewire::run_in(command(), directory, node);
     let check = "check = { type = \"websocket\", path = \"/ws/check\", interval = \"100ms\" }";
     let edge = Tidewire::run(&config(&at(&path), "check = true", check));
     until("a probe has succeeded", || {

@@ -15,7 +15,9 @@ use tidewire_edge::server::Server;
 use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{addresses, balance, discovery, limits, pings, revocations, rules, servers, tls};
+use super::{
+    addresses, balance, discovery, limits, pings, revocations, rules, server_tls, servers, tls,
+};
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
 
@@ -45,6 +47,7 @@ impl Collector for Exposition {
         tls::encode(&self.nodes, &mut out)?;
         self.servers(&mut out)?;
         servers::encode(&self.nodes, &mut out)?;
+        server_tls::encode(&self.nodes, &mut out)?;
         discovery::encode(&self.nodes, &mut out)?;
         revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;

@@ -13,6 +13,7 @@ mod pings;
 mod probes;
 pub mod revocations;
 mod rules;
+mod server_tls;
 pub mod servers;
 mod tls;
 

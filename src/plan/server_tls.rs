@@ -1,10 +1,11 @@
-//! TLS towards servers: that its files are there, and make a whole.
+//! TLS towards servers: that its files are there and make a whole, and that it is known who the
+//! servers have to be.
 
+use tidewire_edge::address::HostPort;
 use tidewire_edge::backend::BackendConfig;
-use tidewire_edge::server_tls::config::ServerTlsConfig;
+use tidewire_edge::server_tls::config::{CertificateName, ServerTlsConfig};
 use tidewire_edge::server_tls::{ServerTls, ServerTlsFault};
 use tidewire_edge::tls::date::Date;
-use tidewire_edge::tls::fault::halves;
 
 use super::Checks;
 use crate::config::diagnostic::Diagnostic;
@@ -18,32 +19,61 @@ impl<'c> Checks<'c> {
         place: Place<'c>,
     ) -> Option<ServerTls> {
         let Some(config) = &backend.tls else {
-            self.names_without_tls(backend, place.key("server"));
+            self.without_tls(backend, place);
             return None;
         };
-        let place = place.key("tls");
-        if !place.is_whole() || !self.has_both_halves(config, place) {
+        let tls = place.key("tls");
+        if !tls.is_whole() {
             return None;
         }
         if config.insecure {
-            self.insecure(config, place);
+            self.insecure(config, tls);
+        } else if config.server_name.is_none() {
+            self.certificate_names(backend, place.key("server"));
+        }
+        if !self.has_both_halves(config, tls) {
+            return None;
         }
         match ServerTls::load(config, self.dir, Date::now()) {
-            Ok(tls) => Some(tls),
+            Ok((loaded, doubts)) => {
+                doubts.iter().for_each(|doubt| self.server_tls_fault(doubt, tls));
+                Some(loaded)
+            }
             Err(fault) => {
-                self.server_tls_fault(&fault, place);
+                self.server_tls_fault(&fault, tls);
                 None
             }
         }
     }
 
-    fn names_without_tls(&mut self, backend: &BackendConfig, servers: Place<'_>) {
+    /// Keys that are of no use, as no TLS is spoken.
+    fn without_tls(&mut self, backend: &BackendConfig, place: Place<'_>) {
+        let help = "set `tls = {}` in the backend to speak TLS to its servers";
+        let check = place.key("check").key("tls");
+        if backend.check.tls == Some(true) && check.is_given() {
+            let finding = Diagnostic::error("probes cannot speak TLS: the backend has no `tls`");
+            self.report(finding.at(check.span(), "whom would they believe?").help(help));
+        }
         for index in 0..backend.server.len() {
-            let name = servers.index(index).key("server_name");
+            let name = place.key("server").index(index).key("server_name");
             if name.is_given() {
                 let finding = Diagnostic::warning("`server_name` is not used: no TLS is spoken");
-                let help = "set `tls = {}` in the backend to speak TLS to its servers";
                 self.report(finding.at(name.key_span(), "not used").help(help));
+            }
+        }
+    }
+
+    /// Servers whose certificates could have no name.
+    fn certificate_names(&mut self, backend: &BackendConfig, servers: Place<'_>) {
+        for (index, server) in backend.server.iter().enumerate() {
+            let address = servers.index(index).key("address");
+            // What a Unix socket lacks is said where addresses are looked at.
+            let Some(host) = server.address.tcp().map(HostPort::host) else { continue };
+            let is_name = host.parse::<CertificateName>().is_ok();
+            if server.server_name.is_none() && !is_name && address.is_given() {
+                let finding = Diagnostic::error(format!("no certificate can be for `{host}`"));
+                let help = "say in `server_name` which name the server's certificate has";
+                self.report(finding.at(address.span(), "not the name of a host").help(help));
             }
         }
     }
@@ -55,8 +85,7 @@ impl<'c> Checks<'c> {
             _ => return true,
         };
         let finding = Diagnostic::error(format!("there is a `{there}` and no `{missing}`"));
-        let expected = format!("expected `{missing}`, too");
-        self.report(finding.at(place.key(there).span(), expected));
+        self.report(finding.at(place.key(there).span(), format!("expected `{missing}`, too")));
         false
     }
 
@@ -70,20 +99,15 @@ impl<'c> Checks<'c> {
         }
         let finding = Diagnostic::warning("every certificate of a server is believed");
         let help = "name the authority of the servers' certificates in `ca`";
-        let expected = "whoever is on the way can read and change everything";
-        self.report(finding.at(at.span(), expected).help(help));
+        let what = "whoever is on the way can read and change everything";
+        self.report(finding.at(at.span(), what).help(help));
     }
 
     fn server_tls_fault(&mut self, fault: &ServerTlsFault, place: Place<'_>) {
-        let ServerTlsFault::File { item, fault } = fault else {
-            let finding = Diagnostic::error(format!("TLS towards servers: {fault}"));
-            self.report(finding.at(place.span(), "name the authorities to believe in `ca`"));
-            return;
-        };
-        let place = place.key(item.key());
-        let text = fault.to_string();
-        let (wrong, right) = halves(&text);
-        let message = format!("`{}` {wrong}", place.shown());
-        self.report(Diagnostic::error(message).at(place.span(), right.to_owned()));
+        if let ServerTlsFault::File { item, fault } = fault {
+            return self.file_fault(fault, place.key(item.key()));
+        }
+        let finding = Diagnostic::error(format!("TLS towards servers: {fault}"));
+        self.report(finding.at(place.span(), "name the authorities to believe in `ca`"));
     }
 }

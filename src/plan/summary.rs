@@ -175,7 +175,13 @@ fn backend(backend: &BackendPlan) -> Row {
         some => format!("{kind} check of {some} every {}", config.check.interval),
     };
     let algorithm = &config.balance;
-    ("backend", config.name.clone(), format!("{algorithm} over {}; {checks}", servers.join(", ")))
+    let by = match &config.tls {
+        None => "",
+        Some(tls) if tls.insecure => " by TLS with anybody",
+        Some(_) => " by TLS",
+    };
+    let servers = servers.join(", ");
+    ("backend", config.name.clone(), format!("{algorithm} over {servers}{by}; {checks}"))
 }
 
 fn join<T: fmt::Display>(items: &[T]) -> String {

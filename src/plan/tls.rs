@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidewire_edge::tls::Tls;
 use tidewire_edge::tls::date::Date;
-use tidewire_edge::tls::fault::{Finding, Weight, halves};
+use tidewire_edge::tls::fault::{Fault, Finding, Weight, halves};
 use tidewire_edge::tls::sources::{
     CertificateFiles, ClientSources, FileSource, Item, Sources, UnknownSni,
 };
@@ -113,18 +113,21 @@ impl<'c> Checks<'c> {
             Item::Ca(index) => tls.key("client_cert").key("ca").index(index),
             Item::Crl(index) => tls.key("client_cert").key("crl").index(index),
         };
-        let text = finding.fault.to_string();
+        self.file_fault(&finding.fault, place);
+    }
+
+    /// Reports what is wrong with the file that is the value at `place`.
+    pub(super) fn file_fault(&mut self, fault: &Fault, place: Place<'_>) {
+        let text = fault.to_string();
         let (wrong, right) = halves(&text);
         let message = format!("`{}` {wrong}", place.shown());
-        let diagnostic = match finding.fault.weight() {
+        let diagnostic = match fault.weight() {
             Weight::Error => Diagnostic::error(message),
             Weight::Warning => Diagnostic::warning(message),
         };
         let is_relative = || Path::new(&place.shown()).is_relative();
-        let right = match finding.fault {
-            tidewire_edge::tls::fault::Fault::Missing
-                if !place.is_from_environment() && is_relative() =>
-            {
+        let right = match fault {
+            Fault::Missing if !place.is_from_environment() && is_relative() => {
                 format!("looked for in {}", shown_dir(self.dir))
             }
             _ => right.to_owned(),

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tidewire_runtime::socket::Socket;
 use tidewire_runtime::unix_peer::UnixFault;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::backend::{Backend, Lease};
 use crate::caller::Caller;
 use crate::ejection::Deed;
 use crate::fault::Fault;
-use crate::server::Server;
 
 /// Connects to a server of `backend` for `caller`; when that fails, to the next one, as often as the
 /// backend's `retries` allow.
@@ -52,15 +52,12 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
 /// Connects to the server of `lease`, within the `connect` timeout.
 async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
     let server = lease.server();
-    let connected = connect(lease.backend(), server);
-    let connected = tokio::time::timeout(lease.backend().timeouts.connect(), connected).await;
-    let fault = match connected {
-        Ok(Ok(socket)) => {
+    let fault = match connect(lease).await {
+        Ok(socket) => {
             lease.backend().note(server, Deed::Connected);
             return Ok(socket);
         }
-        Ok(Err(fault)) => fault,
-        Err(_) => Fault::ConnectTimeout,
+        Err(fault) => fault,
     };
     if is_of_server(&fault) {
         lease.backend().note(server, Deed::NotConnected);
@@ -80,17 +77,20 @@ fn is_of_server(fault: &Fault) -> bool {
                 | io::ErrorKind::HostUnreachable
                 | io::ErrorKind::TimedOut
         ),
+        Fault::Tls(error) => !error.is_ours(),
         _ => true,
     }
 }
 
-/// Connects to `server`, with TLS if it is spoken to it.
-async fn connect(backend: &Backend, server: &Server) -> Result<Socket, Fault> {
-    let socket = backend.connector.socket(server).await.map_err(Fault::Connect)?;
-    match &backend.tls {
+/// Connects to the server of `lease`, with TLS if it is spoken to it. There is one time for both.
+async fn connect(lease: &Lease) -> Result<Socket, Fault> {
+    let deadline = Instant::now() + lease.backend().timeouts.connect();
+    let connected = timeout_at(deadline, lease.backend().connector.socket(lease.server())).await;
+    let socket = connected.map_err(|_| Fault::ConnectTimeout)?.map_err(Fault::Connect)?;
+    match &lease.backend().tls {
         None => Ok(socket),
         // In a box: what a handshake needs is gone when it is over.
-        Some(tls) => Box::pin(socket.connect_tls(&tls.towards(server))).await.map_err(Fault::Tls),
+        Some(tls) => Box::pin(tls.secure(lease, socket, deadline)).await,
     }
 }
 

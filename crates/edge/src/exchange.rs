@@ -29,6 +29,7 @@ use crate::ejection::Deed;
 use crate::fault::Fault;
 use crate::forward::ServerBody;
 use crate::http_io::{HttpIo, Meter};
+use crate::server_tls;
 use crate::service::EdgeShard;
 use crate::tunnel::ServerSide;
 
@@ -68,6 +69,7 @@ pub async fn exchange(
     };
     let fail = |fault| {
         failed();
+        server_tls::report::note(&lease, &fault);
         lease.server().counts.response_errors.fetch_add(1, Ordering::Relaxed);
         Err(fault)
     };

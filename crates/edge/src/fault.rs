@@ -1,8 +1,10 @@
 //! Why a request could not be answered by a server, and what the client is told.
 
+use std::error::Error;
 use std::io;
 
 use http::{Response, StatusCode};
+use rustls::AlertDescription;
 use tidewire_runtime::tls::error::TlsError;
 use tidewire_wire::ws::handshake::BadSwitch;
 
@@ -49,7 +51,10 @@ impl Fault {
         if error.is_parse() {
             return Self::NotHttp(error);
         }
-        Self::ServerClosed
+        match alert(&error) {
+            Some(alert) => Self::Tls(TlsError::ServerAlert(alert)),
+            None => Self::ServerClosed,
+        }
     }
 
     pub fn status(&self) -> StatusCode {
@@ -99,5 +104,15 @@ impl Fault {
             Self::BodyTooLarge(_) => "body_too_large",
             Self::ClientBody => "client_body",
         }
+    }
+}
+
+/// The alert that ended a connection: only after its part of the handshake a server sees our
+/// certificate, or that there is none.
+fn alert(error: &hyper::Error) -> Option<AlertDescription> {
+    let error = error.source()?.downcast_ref::<io::Error>()?;
+    match error.get_ref()?.downcast_ref::<TlsError>()? {
+        TlsError::ServerAlert(alert) => Some(*alert),
+        _ => None,
     }
 }

@@ -22,6 +22,7 @@ use crate::client_body::{ClientBody, Upload, UploadState};
 use crate::dial::dial_first;
 use crate::fault::Fault;
 use crate::http_io::{HttpIo, Meter};
+use crate::server_tls;
 use crate::service::EdgeShard;
 use crate::stick::session::Learner;
 use crate::wait::Wait;
@@ -135,6 +136,7 @@ async fn exchange(
     let upload = request.body().upload();
     let answered = tokio::time::timeout(timeout, sender.try_send_request(request)).await;
     let fail = |fault| {
+        server_tls::report::note(&lease, &fault);
         lease.server().counts.response_errors.fetch_add(1, Ordering::Relaxed);
         Err(Failed::Fault(fault))
     };

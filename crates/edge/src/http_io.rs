@@ -147,6 +147,10 @@ impl Read for HttpIo {
         with_scratch(|scratch| {
             let room = buffer.remaining().min(scratch.len());
             let length = ready!(this.socket.poll_read(cx, &mut scratch[..room]))?;
+            // A body that ends with its connection would be whole wherever somebody cuts it off.
+            if length == 0 && room > 0 && framing.is_none() && this.socket.is_truncated() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
             this.meter.note_read(length);
             let good = framing.map_or(length, |framing| framing.follow(&scratch[..length]));
             if good == 0 && length > 0 {

@@ -10,9 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_runtime::groups::Members;
 
-use crate::address::Address;
+use crate::address::{Address, HostPort};
 use crate::server_state::{Operator, Status};
 use crate::server_tls::config::CertificateName;
+use crate::server_tls::report::TlsCounts;
 use crate::weight::Weight;
 
 /// A server, as a backend lists it.
@@ -28,8 +29,12 @@ pub struct ServerConfig {
     /// stick to it.
     #[serde(default = "one")]
     pub weight: u16,
-    /// The name that its certificate must have, where TLS is spoken to it; its host by default.
+    /// The name that is asked for (SNI) and that its certificate must have, where TLS is spoken to
+    /// it. By default that of the backend's `tls`, or else its host.
     pub server_name: Option<CertificateName>,
+    /// The name that it was found by, where servers are found.
+    #[serde(skip)]
+    pub found_by: Option<String>,
     /// Whether it is probed, as the backend's `check` says. A server that is not is taken for up.
     #[serde(default)]
     pub check: bool,
@@ -130,6 +135,8 @@ pub struct ServerCounts {
     pub check_microseconds: AtomicU64,
     /// Times it was ejected.
     pub ejections: AtomicU64,
+    /// Where TLS is spoken to it.
+    pub tls: TlsCounts,
 }
 
 impl Server {
@@ -159,11 +166,15 @@ impl Server {
         ServerConfig { weight: self.config.weight, ..config.clone() } == self.config
     }
 
-    /// The name that its certificate must have: its own, or its host. `None` when that is no name of
-    /// a certificate.
-    pub fn server_name(&self) -> Option<ServerName<'static>> {
-        let own = self.config.server_name.as_ref().map(|name| name.0.clone());
-        own.or_else(|| ServerName::try_from(self.address.tcp()?.host().to_owned()).ok())
+    /// The name that its certificate must have, as it is written about this server.
+    pub fn written_name(&self) -> Option<ServerName<'static>> {
+        self.config.server_name.as_ref().map(|name| name.0.clone())
+    }
+
+    /// The name that it was found by, or its host. `None` when that is no name of a certificate.
+    pub fn found_name(&self) -> Option<ServerName<'static>> {
+        let host = || self.address.tcp().map(HostPort::host);
+        ServerName::try_from(self.config.found_by.as_deref().or_else(host)?.to_owned()).ok()
     }
 
     /// Whether a new client may get it.

@@ -180,6 +180,9 @@ impl Tunnel {
         if let Poll::Ready(Err(error)) = down {
             return Poll::Ready(self.broken(Party::Server, Party::Client, &error));
         }
+        if self.is_cut_off() {
+            return Poll::Ready(End::by(Party::Server, Reason::Broken));
+        }
         if self.is_over() {
             return Poll::Ready(self.over());
         }
@@ -225,6 +228,15 @@ impl Tunnel {
             return has_ours && self.up.pump.is_ended();
         }
         self.up.pump.is_ended() || self.is_closed() && !self.up.pump.is_backed_up(&self.server)
+    }
+
+    /// Whether somebody on the way may have ended the server's direction, and not the server: under
+    /// TLS that is not what a client is to be told. (With a Close in it, it was whole.)
+    fn is_cut_off(&self) -> bool {
+        self.down.pump.is_ended()
+            && self.server.is_truncated()
+            && self.closing.is_none()
+            && !(self.up.has_close() || self.down.has_close())
     }
 
     /// Whether both sides have said their Close; ours is as good as the server's.

@@ -94,6 +94,11 @@ impl Socket {
         matches!(self.stream, Stream::Tls(_))
     }
 
+    /// Whether TLS took its keys from an earlier connection.
+    pub fn is_resumed(&self) -> bool {
+        matches!(&self.stream, Stream::Tls(tls) if tls.is_resumed())
+    }
+
     /// Reads what is there, at most `buffer.len()` bytes; 0 is the peer's end of stream.
     pub fn poll_read(
         &mut self,

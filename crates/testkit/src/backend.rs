@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls::HandshakeKind;
 use socket2::{Domain, Socket, Type};
 
 use crate::deadline::DEADLINE;
 use crate::http::Request;
 use crate::peer::Peer;
 use crate::port::loopback;
+use crate::tls::TlsServer;
 
 /// A server on the loopback. Dropping it ends all of its connections.
 #[derive(Debug)]
@@ -27,9 +29,21 @@ pub struct Backend {
 /// returns.
 pub type Script = fn(&Request, &mut Peer);
 
+/// What the TLS handshake with a client has settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeted {
+    /// The name that the client has asked for.
+    pub server_name: Option<String>,
+    pub alpn: Option<String>,
+    /// Whether the client has shown a certificate.
+    pub has_certificate: bool,
+    pub is_resumed: bool,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     accepted: AtomicUsize,
+    greeted: Mutex<Vec<Greeted>>,
     is_over: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -38,6 +52,15 @@ impl Backend {
     /// Starts one that serves each request as `script` says.
     pub fn start(script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static) -> Self {
         Self::start_on(0, script)
+    }
+
+    /// As [`Backend::start`], under TLS.
+    #[track_caller]
+    pub fn start_tls(
+        tls: &TlsServer,
+        script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(loopback(0), Some(tls.clone()), script)
     }
 
     /// As [`Backend::start`], on a port of its own.
@@ -55,11 +78,20 @@ impl Backend {
         address: SocketAddr,
         script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(address, None, script)
+    }
+
+    #[track_caller]
+    fn start_with(
+        address: SocketAddr,
+        tls: Option<TlsServer>,
+        script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).expect("the port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::<Shared>::default();
         let (seen, requests) = channel();
-        let accept = Accept { script: Arc::new(script), shared: Arc::clone(&shared), seen };
+        let accept = Accept { script: Arc::new(script), tls, shared: Arc::clone(&shared), seen };
         let accepting = Some(thread::spawn(move || accept.run(&listener)));
         Self { address, shared, requests, accepting }
     }
@@ -71,6 +103,11 @@ impl Backend {
     /// The connections that it has accepted so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The TLS handshakes that were made so far, and were not asked for yet.
+    pub fn greeted(&self) -> Vec<Greeted> {
+        std::mem::take(&mut *self.shared.greeted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The next request that has reached it.
@@ -101,6 +138,7 @@ impl Drop for Backend {
 
 struct Accept<S> {
     script: Arc<S>,
+    tls: Option<TlsServer>,
     shared: Arc<Shared>,
     seen: Sender<Request>,
 }
@@ -115,16 +153,35 @@ impl<S: Fn(&Request, &mut Peer) + Send + Sync + 'static> Accept<S> {
             let another = stream.try_clone().expect("a socket can be cloned");
             self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).push(another);
             let script = Arc::clone(&self.script);
-            let seen = self.seen.clone();
+            let (seen, tls) = (self.seen.clone(), self.tls.clone());
+            let shared = Arc::clone(&self.shared);
             // What goes wrong in a script is the end of its connection; the test sees that.
             thread::spawn(move || {
                 let mut peer = Peer::new(stream);
+                if let Some(tls) = tls {
+                    // Who does not get through it is closed.
+                    let Ok(()) = peer.accept_tls(&tls) else { return peer.close() };
+                    let mut all = shared.greeted.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.push(Greeted::by(&peer));
+                }
                 while let Some(request) = peer.request() {
                     let _ = seen.send(request.clone());
                     script(&request, &mut peer);
                 }
                 peer.close();
             });
+        }
+    }
+}
+
+impl Greeted {
+    fn by(peer: &Peer) -> Self {
+        let tls = peer.tls();
+        Self {
+            server_name: peer.server_name().map(str::to_owned),
+            alpn: tls.alpn_protocol().map(|it| String::from_utf8_lossy(it).into_owned()),
+            has_certificate: tls.peer_certificates().is_some(),
+            is_resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 }

@@ -4,18 +4,18 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rustls::ClientConnection;
+use rustls::{ClientConnection, CommonState, Connection, ServerConnection};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::deadline::DEADLINE;
-use crate::tls::TlsClient;
+use crate::tls::{TlsClient, TlsServer};
 
 /// A TCP connection. What does not go as a test says it must is a panic, which names the line.
 #[derive(Debug)]
 pub struct Peer {
     stream: TcpStream,
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Box<Connection>>,
     unread: Vec<u8>,
 }
 
@@ -76,12 +76,31 @@ impl Peer {
         let mut peer = Self::try_connect(address)?;
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let tls = ClientConnection::new(client.config.clone(), name).map_err(io::Error::other)?;
+        peer.secure(tls.into())?;
+        Ok(peer)
+    }
+
+    /// Does the server's part of a TLS handshake. What does not come to one is an error.
+    pub(crate) fn accept_tls(&mut self, server: &TlsServer) -> io::Result<()> {
+        let tls = ServerConnection::new(server.config.clone()).map_err(io::Error::other)?;
+        self.secure(tls.into())
+    }
+
+    fn secure(&mut self, tls: Connection) -> io::Result<()> {
         let mut tls = Box::new(tls);
         while tls.is_handshaking() {
-            tls.complete_io(&mut peer.stream)?;
+            tls.complete_io(&mut self.stream)?;
         }
-        peer.tls = Some(tls);
-        Ok(peer)
+        self.tls = Some(tls);
+        Ok(())
+    }
+
+    /// The name that the client has asked for, when this is a server's end.
+    pub fn server_name(&self) -> Option<&str> {
+        match self.tls.as_deref() {
+            Some(Connection::Server(tls)) => tls.server_name(),
+            _ => None,
+        }
     }
 
     /// What the TLS handshake has settled.
@@ -89,8 +108,8 @@ impl Peer {
     /// # Panics
     /// Without TLS.
     #[track_caller]
-    pub fn tls(&self) -> &ClientConnection {
-        self.tls.as_ref().expect("there is TLS")
+    pub fn tls(&self) -> &CommonState {
+        self.tls.as_deref().expect("there is TLS")
     }
 
     pub fn local_address(&self) -> SocketAddr {
@@ -107,9 +126,11 @@ impl Peer {
 
     /// As [`Peer::send`], where the other side may end the connection meanwhile.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.tls {
-            None => self.stream.write_all(bytes),
-            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
+        let stream = &mut self.stream;
+        match self.tls.as_deref_mut() {
+            None => stream.write_all(bytes),
+            Some(Connection::Client(tls)) => rustls::Stream::new(tls, stream).write_all(bytes),
+            Some(Connection::Server(tls)) => rustls::Stream::new(tls, stream).write_all(bytes),
         }
     }
 
@@ -241,6 +262,12 @@ impl Peer {
         Self::new(self.stream.try_clone().expect("a socket can be cloned"))
     }
 
+    /// The connection with its TLS and what is unread on it; left is a handle without either.
+    pub fn take_over(&mut self) -> Self {
+        let another = Self::new(self.stream.try_clone().expect("a socket can be cloned"));
+        std::mem::replace(self, another)
+    }
+
     #[track_caller]
     fn fill(&mut self) -> usize {
         match self.read() {
@@ -253,9 +280,11 @@ impl Peer {
 
     fn read(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
-        let length = match &mut self.tls {
-            None => self.stream.read(&mut buffer)?,
-            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(&mut buffer)?,
+        let stream = &mut self.stream;
+        let length = match self.tls.as_deref_mut() {
+            None => stream.read(&mut buffer)?,
+            Some(Connection::Client(tls)) => rustls::Stream::new(tls, stream).read(&mut buffer)?,
+            Some(Connection::Server(tls)) => rustls::Stream::new(tls, stream).read(&mut buffer)?,
         };
         self.unread.extend_from_slice(&buffer[..length]);
         Ok(length)

@@ -177,21 +177,15 @@ pub fn stalls_in_its_body(_: &Request, peer: &mut Peer) {
 /// Sends its 101; the WebSocket is the script's from here.
 pub fn accepts(request: &Request, peer: &mut Peer) -> WebSocket {
     peer.send(switch(key(request)));
-    WebSocket::served(take_over(peer))
+    WebSocket::served(peer.take_over())
 }
 
 fn echo_on(peer: &mut Peer) {
-    let mut socket = WebSocket::served(take_over(peer));
+    let mut socket = WebSocket::served(peer.take_over());
     while let Got::Text(text) = socket.next() {
         socket.send(&text);
     }
     peer.close();
-}
-
-/// The connection with what is unread on it, which goes on as a WebSocket.
-fn take_over(peer: &mut Peer) -> Peer {
-    let another = peer.another();
-    std::mem::replace(peer, another)
 }
 
 fn key(request: &Request) -> &str {

@@ -129,7 +129,8 @@ impl Roster {
                 name: found.address.to_string(),
                 address: found.address.into(),
                 weight: self.config.weight,
-                server_name: self.config.dns.as_ref().and_then(|it| it.host().parse().ok()),
+                server_name: None,
+                found_by: self.config.dns.as_ref().map(|it| it.host().to_owned()),
                 check: self.config.check,
                 check_address: None,
                 state: Operator::Ready,
@@ -138,7 +139,7 @@ impl Roster {
             };
             if let Some(record) = &found.record {
                 server.weight = scaled(record.weight, heaviest);
-                server.server_name = record.target.parse().ok();
+                server.found_by = Some(record.target.clone());
                 let name = format!("{}:{}", record.target, found.address.port());
                 // A host with several addresses is as many servers.
                 if !servers.iter().any(|it| it.name == name) {

@@ -19,8 +19,9 @@ pub struct ServerTlsConfig {
     /// A file of authorities, in PEM: a server's certificate must be of one of them, and those that
     /// the system believes count for nothing. Without it, they are what counts.
     pub ca: Option<PathBuf>,
-    /// The name that is asked for (SNI) and that a server's certificate must have. By default, the
-    /// host of its address, or the name that it was found by.
+    /// The name that is asked for (SNI) and that a server's certificate must have, when the server
+    /// has no `server_name` of its own. By default, the host of its address, or the name that it
+    /// was found by.
     pub server_name: Option<CertificateName>,
     /// Our certificate, for servers that ask for one, followed by those of its issuers.
     pub cert: Option<PathBuf>,

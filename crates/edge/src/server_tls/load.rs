@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
 use tidewire_runtime::tls::client::TlsClient;
@@ -51,12 +51,20 @@ impl Item {
     }
 }
 
+/// What the files say.
+#[derive(Debug)]
+pub struct Loaded {
+    pub client: TlsClient,
+    /// What is no error and yet to be said.
+    pub doubts: Vec<ServerTlsFault>,
+}
+
 /// Reads the files of `config`.
-pub(super) fn client(
+pub(super) fn load(
     config: &ServerTlsConfig,
     dir: &Path,
     now: Date,
-) -> Result<TlsClient, ServerTlsFault> {
+) -> Result<Loaded, ServerTlsFault> {
     let provider = Arc::new(default_provider());
     let versions: &[_] = match config.min_version {
         MinVersion::Tls12 => &[&TLS13, &TLS12],
@@ -68,14 +76,13 @@ pub(super) fn client(
         .map_err(ServerTlsFault::Internal)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let mut tls = match own(config, dir, &provider, now)? {
+    let mut doubts = Vec::new();
+    let mut tls = match own(config, dir, &provider, now, &mut doubts)? {
         None => builder.with_no_client_auth(),
-        Some(own) => {
-            builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
-        }
+        Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
     };
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsClient::new(tls, nobody()))
+    Ok(Loaded { client: TlsClient::new(tls, nobody()), doubts })
 }
 
 fn verifier(
@@ -104,20 +111,26 @@ fn own(
     dir: &Path,
     provider: &CryptoProvider,
     now: Date,
+    doubts: &mut Vec<ServerTlsFault>,
 ) -> Result<Option<CertifiedKey>, ServerTlsFault> {
-    let (Some(cert), Some(key)) = (&config.cert, &config.key) else { return Ok(None) };
+    let (Some(cert), Some(key_file)) = (&config.cert, &config.key) else { return Ok(None) };
     let of_cert = |fault| ServerTlsFault::File { item: Item::Cert, fault };
     let of_key = |fault| ServerTlsFault::File { item: Item::Key, fault };
+    let key_file = dir.join(key_file);
     let chain = pem::read(&dir.join(cert)).and_then(|bytes| pem::certificates(&bytes));
     let chain = chain.map_err(of_cert)?;
-    let read = pem::read(&dir.join(key)).and_then(|bytes| pem::key(&bytes));
+    let read = pem::read(&key_file).and_then(|bytes| pem::key(&bytes));
     let loaded = provider.key_provider.load_private_key(read.map_err(of_key)?);
     let key = loaded.map_err(|_| of_key(Fault::UnfitKey))?;
-    let public_key = key.public_key();
-    let checked = chain::check(&chain, public_key.as_deref(), now, &mut Vec::new());
+    let mut warnings = Vec::new();
+    let checked = chain::check(&chain, key.public_key().as_deref(), now, &mut warnings);
     checked.map_err(|fault| match fault {
         Fault::KeyMismatch => of_key(fault),
         _ => of_cert(fault),
     })?;
+    doubts.extend(warnings.into_iter().map(of_cert));
+    if pem::is_world_readable(&key_file) {
+        doubts.push(of_key(Fault::WorldReadable));
+    }
     Ok(Some(CertifiedKey::new(chain, key)))
 }

@@ -1,27 +1,35 @@
 //! TLS towards the servers of a backend: whom they have to be, and who we are to them.
 //!
-//! The files are read when the plan is made, and again when they change; while they are wrong, what
-//! was read before holds.
+//! ```text
+//!   ServerTlsConfig ──load──> TlsClient ──swapped in──> new handshakes, of clients' connections
+//!         └── look: changed? ── keep (control plane), SIGHUP: load again    and of probes
+//! ```
+//!
+//! What is right is swapped in whole, what is wrong is said and the last good one stays. Open
+//! connections keep what they were made with. How bytes are moved is the runtime's.
 
 pub mod config;
+pub mod failure;
 mod load;
+pub mod report;
 mod trust;
+mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
-use tidewire_auth::kept_file::LOOK_PERIOD;
+use tidewire_runtime::socket::Socket;
 use tidewire_runtime::tls::client::TlsClient;
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::sleep;
+use tokio::time::{Instant, timeout_at};
 
 use self::config::ServerTlsConfig;
-pub use self::load::{Item, ServerTlsFault};
-use crate::backend::Backend;
+use self::failure::Failure;
+pub use self::load::{Item, Loaded, ServerTlsFault};
+pub use self::watch::spawn;
+use crate::backend::Lease;
+use crate::fault::Fault;
 use crate::server::Server;
 use crate::tls::date::Date;
 use crate::tls::look::Look;
@@ -30,95 +38,93 @@ use crate::tls::look::Look;
 #[derive(Debug)]
 pub struct ServerTls {
     config: ServerTlsConfig,
-    files: Vec<PathBuf>,
+    /// Where relative paths start.
     dir: PathBuf,
-    current: ArcSwap<TlsClient>,
+    current: ArcSwap<Current>,
+    /// Asks for the files to be read now.
     asked: Notify,
 }
 
+/// What handshakes are made with now.
+#[derive(Debug)]
+struct Current {
+    client: TlsClient,
+    /// At the files, before they were read.
+    look: Look,
+}
+
 impl ServerTls {
-    /// Reads the files of `config`. `dir` is where relative paths start.
+    /// Reads the files of `config` for the first time, and returns what is doubtful about them, too.
+    /// `dir` is where relative paths start.
     ///
     /// # Errors
     /// What is wrong with the first file that is.
-    pub fn load(config: &ServerTlsConfig, dir: &Path, now: Date) -> Result<Self, ServerTlsFault> {
-        let client = load::client(config, dir, now)?;
-        let files = config.files().map(|path| dir.join(path)).collect();
-        Ok(Self {
+    pub fn load(
+        config: &ServerTlsConfig,
+        dir: &Path,
+        now: Date,
+    ) -> Result<(Self, Vec<ServerTlsFault>), ServerTlsFault> {
+        let look = look(config, dir);
+        let Loaded { client, doubts } = load::load(config, dir, now)?;
+        let tls = Self {
             config: config.clone(),
-            files,
             dir: dir.to_owned(),
-            current: ArcSwap::from_pointee(client),
+            current: ArcSwap::from_pointee(Current { client, look }),
             asked: Notify::new(),
-        })
+        };
+        Ok((tls, doubts))
     }
 
     /// How TLS is spoken to `server`.
     pub fn towards(&self, server: &Server) -> TlsClient {
-        self.current.load().towards(self.name_of(server))
+        self.current.load().client.towards(self.name_of(server))
     }
 
-    /// Whom `server` has to be: `server_name`, the name that it was found by, or its host.
+    /// Whom `server` has to be: what is written about it, what is written about all, the name that
+    /// it was found by, its host.
     fn name_of(&self, server: &Server) -> ServerName<'static> {
-        let named = self.config.server_name.as_ref().map(|name| name.0.clone());
-        named.or_else(|| server.server_name()).unwrap_or_else(nobody)
+        let of_all = || self.config.server_name.as_ref().map(|name| name.0.clone());
+        let name = server.written_name().or_else(of_all).or_else(|| server.found_name());
+        name.unwrap_or_else(nobody)
     }
 
-    /// Has the files read again now, if they have changed.
+    /// Speaks TLS to the server of `lease` on `socket`, which is connected to it.
+    pub(crate) async fn secure(
+        &self,
+        lease: &Lease,
+        socket: Socket,
+        deadline: Instant,
+    ) -> Result<Socket, Fault> {
+        let client = self.towards(lease.server());
+        match timeout_at(deadline, socket.connect_tls(&client)).await {
+            Ok(Ok(socket)) => {
+                lease.server().counts.tls.note_handshake(socket.is_resumed());
+                Ok(socket)
+            }
+            Ok(Err(error)) => {
+                let fault = Fault::Tls(error);
+                report::note(lease, &fault);
+                Err(fault)
+            }
+            Err(_) => {
+                report::failed(lease, Failure::Timeout, "the handshake was not over in time");
+                Err(Fault::ConnectTimeout)
+            }
+        }
+    }
+
+    /// Has the files read again, whether they look changed or not, and what the system believes.
     pub fn ask_for_reload(&self) {
         self.asked.notify_one();
     }
-
-    fn reload(&self, backend: &str) {
-        match load::client(&self.config, &self.dir, Date::now()) {
-            Ok(client) => {
-                self.current.store(Arc::new(client));
-                tracing::info!(backend, "TLS towards servers: the files are read again");
-            }
-            Err(error) => {
-                tracing::error!(backend, %error, "TLS towards servers is as before: a file is wrong");
-            }
-        }
-    }
 }
 
-/// Starts a task for each backend that has files for TLS.
-pub fn spawn(backends: &[Arc<Backend>], control: &Handle) -> Vec<JoinHandle<()>> {
-    let has_files = |it: &&Arc<Backend>| it.tls.as_ref().is_some_and(|tls| !tls.files.is_empty());
-    let start = |backend: &Arc<Backend>| control.spawn(keep(Arc::clone(backend)));
-    backends.iter().filter(has_files).map(start).collect()
+fn look(config: &ServerTlsConfig, dir: &Path) -> Look {
+    let files: Vec<_> = config.files().map(|path| dir.join(path)).collect();
+    Look::at(files.iter().map(PathBuf::as_path))
 }
 
-async fn keep(backend: Arc<Backend>) {
-    let Some(tls) = &backend.tls else { return };
-    let mut known = look(&backend).await;
-    loop {
-        tokio::select! {
-            () = tls.asked.notified() => {}
-            () = sleep(LOOK_PERIOD) => {}
-        }
-        let now = look(&backend).await;
-        if now == known {
-            continue;
-        }
-        known = now;
-        let reading = Arc::clone(&backend);
-        // A file system may hang, and the control plane has one thread.
-        let read = move || reading.tls.iter().for_each(|tls| tls.reload(&reading.name));
-        if spawn_blocking(read).await.is_err() {
-            tracing::error!(backend = backend.name, "reading the files of TLS went wrong");
-        }
-    }
-}
-
-async fn look(backend: &Arc<Backend>) -> Option<Look> {
-    let backend = Arc::clone(backend);
-    let look =
-        move || backend.tls.as_ref().map(|tls| Look::at(tls.files.iter().map(PathBuf::as_path)));
-    spawn_blocking(look).await.ok().flatten()
-}
-
-/// A name that no certificate is for.
+/// A name that no certificate is for. The plan asks for one where there is none.
 fn nobody() -> ServerName<'static> {
     std::net::IpAddr::from([0; 4]).into()
 }

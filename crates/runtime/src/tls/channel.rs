@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -139,6 +140,11 @@ impl TlsStream {
     /// Whether TCP ended without the peer's close_notify.
     pub(crate) fn is_truncated(&self) -> bool {
         matches!(self.0.reading, Reading::Truncated)
+    }
+
+    /// Whether the keys are from an earlier connection.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.0.session.facts().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     pub(crate) fn tcp(&self) -> &TcpStream {

@@ -4,8 +4,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, Error, ProtocolVersion};
+use rustls::{ClientConfig, ProtocolVersion};
 use tokio::net::TcpStream;
 
 use super::channel::{Channel, TlsStream};
@@ -23,11 +24,12 @@ pub struct TlsClient {
 impl TlsClient {
     /// Takes `config` over, for a server that has to be `name`, and settles in it what belongs to
     /// the stream: no early data, which can be replayed (RFC 8446, section 8), no secrets that
-    /// leave rustls, full records. Sessions are resumed, with the keys that `config` remembers.
+    /// leave rustls, full records. Sessions are resumed, with as many servers as a backend may have.
     pub fn new(mut config: ClientConfig, name: ServerName<'static>) -> Self {
         config.enable_early_data = false;
         config.enable_secret_extraction = false;
         config.max_fragment_size = None;
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
         Self { config: Arc::new(config), name }
     }
 
@@ -53,25 +55,18 @@ pub(crate) async fn connect(tcp: TcpStream, client: &TlsClient) -> Result<TlsStr
     let mut channel = Channel::new(tcp, session.map_err(TlsError::new)?);
     // Keys, shares and signatures are some tens of kilobytes, for a moment.
     note_burst();
-    channel.begin().map_err(of_server)?;
-    let mut first = None;
-    match poll_fn(|cx| poll(&mut channel, &mut first, cx)).await {
-        Ok(()) => Ok(channel.into_stream()),
-        Err(error) => Err(explain(of_server(error), first)),
-    }
+    channel.begin()?;
+    let done = poll_fn(|cx| poll(&mut channel, cx)).await;
+    done.map(|()| channel.into_stream()).map_err(TlsError::towards_server)
 }
 
-fn poll(
-    channel: &mut Channel,
-    first: &mut Option<u8>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), TlsError>> {
+fn poll(channel: &mut Channel, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
     loop {
         ready!(channel.poll_flush(cx))?;
         if !channel.session().facts().is_handshaking() {
             return Poll::Ready(Ok(()));
         }
-        if let Err(error) = ready!(channel.poll_step(cx, first)) {
+        if let Err(error) = ready!(channel.poll_step(cx, &mut None)) {
             // An alert, for which there is room.
             let _ = channel.poll_flush(cx);
             return Poll::Ready(Err(error));
@@ -85,26 +80,6 @@ fn poll(
     }
 }
 
-/// The error as it is when the peer is a server.
-fn of_server(error: TlsError) -> TlsError {
-    match error {
-        TlsError::ClientCertificate(error) => TlsError::ServerCertificate(error),
-        TlsError::Alert(alert) => TlsError::ServerAlert(alert),
-        TlsError::Eof => TlsError::ServerEof,
-        other => other,
-    }
-}
-
-/// Knows more about an error than rustls says.
-fn explain(error: TlsError, first: Option<u8>) -> TlsError {
-    match (error, first) {
-        // Such as the `H` of an HTTP answer; records begin with a byte below.
-        (TlsError::Violation(Error::InvalidMessage(_)), Some(byte)) if byte > LAST_RECORD => {
-            TlsError::ServerNotTls
-        }
-        (error, _) => error,
-    }
-}
-
-/// The highest type of a record (RFC 8446, section 5.1; RFC 6520).
-const LAST_RECORD: u8 = 24;
+/// rustls divides it by the tickets that it keeps of each server, 8, for the number of servers.
+/// Servers that share a name share a place.
+const SESSIONS: usize = 8 * 512;

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use rustls::{AlertDescription, Error, InvalidMessage};
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 /// Why a handshake, or an open TLS connection, came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +45,10 @@ pub enum TlsError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The server's: its certificate is not one that may speak for it.
-    #[error("the server's certificate: {0}")]
+    #[error("the server's certificate {}", of_certificate(.0))]
     ServerCertificate(Error),
     /// The server's decision, such as that it wants a certificate of ours.
-    #[error("the server gave up: {0:?}")]
+    #[error("the server ended it: {}", of_alert(*.0))]
     ServerAlert(AlertDescription),
     /// The server's: it went away.
     #[error("the server ended the connection before the handshake was over")]
@@ -122,3 +123,61 @@ impl From<TlsError> for io::Error {
         Self::new(kind, error)
     }
 }
+
+/// What is wrong with a server's certificate, for who can do something about it.
+fn of_certificate(error: &Error) -> String {
+    let Error::InvalidCertificate(why) = error else { return format!("is not there: {error}") };
+    let days = |from: UnixTime, to: UnixTime| to.as_secs().saturating_sub(from.as_secs()) / DAY;
+    match why {
+        CertificateError::UnknownIssuer => "is of an issuer that is not believed".to_owned(),
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!("expired {} days ago", days(*not_after, *time))
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!("is not valid before {} days have passed", days(*time, *not_before) + 1)
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let expected = expected.to_str();
+            match presented.as_slice() {
+                [] => format!("is not for `{expected}`, nor for any other name"),
+                names => {
+                    let names: Vec<_> = names.iter().map(|name| bare(name)).collect();
+                    format!("is not for `{expected}`, but for {}", names.join(", "))
+                }
+            }
+        }
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "is that of an authority, and not of a server".to_owned()
+        }
+        other => format!("is not valid: {other}"),
+    }
+}
+
+/// A name as people write it: rustls gives it as it is in its program, `DnsName("tidewire.test")`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
+    inner.trim_matches(|c| matches!(c, '(' | ')' | '"'))
+}
+
+/// What an alert of a server means. Those about certificates are about ours.
+fn of_alert(alert: AlertDescription) -> String {
+    use AlertDescription as A;
+    let why = match alert {
+        A::CertificateRequired => "it wants a certificate of ours",
+        A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateRevoked
+        | A::CertificateExpired
+        | A::CertificateUnknown
+        | A::UnknownCA
+        | A::AccessDenied => "it does not take our certificate",
+        A::HandshakeFailure => "it shares no cipher with us, or wants a certificate of ours",
+        A::ProtocolVersion => "it speaks no version that is spoken here",
+        A::UnrecognisedName => "it does not know the name",
+        A::NoApplicationProtocol => "it does not speak http/1.1",
+        _ => return format!("{alert:?}"),
+    };
+    format!("{why} ({alert:?})")
+}
+
+const DAY: u64 = 24 * 60 * 60;

@@ -110,7 +110,7 @@ impl Session {
     pub(super) fn begin(&mut self, answer: &mut Vec<u8>) -> Result<(), TlsError> {
         let begun =
             with_end!(&mut self.connection, end => open_whole(end, &mut [], |_| {}, answer));
-        begun.1.map(drop).map_err(TlsError::new)
+        begun.1.map(drop).map_err(|error| self.failure(error))
     }
 
     /// How much is kept until it is whole.
@@ -163,8 +163,16 @@ impl Session {
             Ok(progress) => progress,
             Err(error) => {
                 self.last_words(rest, answer);
-                Progress::Failed(TlsError::new(error))
+                Progress::Failed(self.failure(error))
             }
+        }
+    }
+
+    /// What an error means, given who the peer is.
+    fn failure(&self, error: Error) -> TlsError {
+        match self.connection {
+            Connection::Server(_) => TlsError::new(error),
+            Connection::Client(_) => TlsError::new(error).towards_server(),
         }
     }
 
