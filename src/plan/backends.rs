@@ -42,6 +42,7 @@ impl<'c> Checks<'c> {
         }
         self.servers(backend, servers);
         self.server_addresses(backend, place);
+        self.outward(backend, place);
         self.balance(backend, place);
         self.moving(backend, place);
         let timeouts = [

@@ -24,6 +24,7 @@ mod limits;
 mod listeners;
 mod moving;
 mod names;
+mod outward;
 mod pings;
 pub mod process;
 mod proxies;

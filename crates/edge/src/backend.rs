@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_runtime::tcp_options::TcpOptions;
 use tidewire_runtime::units::Period;
 use tokio::sync::{Notify, oneshot};
 
@@ -29,9 +30,11 @@ use crate::ejection::{EjectConfig, Ejection};
 use crate::health::CheckConfig;
 use crate::queue::{Given, Queue, Served, Ticket, Wish};
 use crate::rebalance::{Moving, OnDown, RebalanceConfig};
+use crate::send_proxy::SendProxy;
 use crate::server::{Server, ServerConfig, ServerId};
 use crate::server_tls::ServerTls;
 use crate::server_tls::config::ServerTlsConfig;
+use crate::source_range::SourceRange;
 use crate::stick::{Stick, StickConfig};
 use crate::timeout::{BackendTimeouts, Timeouts};
 
@@ -55,6 +58,18 @@ pub struct BackendConfig {
     pub discovery: Option<DiscoveryConfig>,
     /// Speak TLS to the servers. Without it, what is said can be read on the way.
     pub tls: Option<ServerTlsConfig>,
+    /// Tell servers where clients are, by a header of the PROXY protocol of this version in front of
+    /// each connection, before TLS. Servers must be set to take it, and from this edge alone.
+    /// Connections are not shared by clients then.
+    pub send_proxy: Option<SendProxy>,
+    /// The addresses of this machine that servers are connected to from, in turns; the kernel's
+    /// choice when it is empty. Each is some 28,000 connections to a server. One without a port that
+    /// is free is passed over.
+    #[serde(default)]
+    pub source: Vec<SourceRange>,
+    /// When the kernel gives up a connection whose server is gone without a word.
+    #[serde(default)]
+    pub tcp: TcpOptions,
     /// How clients get the server again that they had before.
     #[serde(default)]
     pub stick: StickConfig,
@@ -175,7 +190,7 @@ impl Backend {
             timeouts: timeouts.with_backend(&config.timeout),
             check: config.check.clone(),
             tls: None,
-            connector: Connector::default(),
+            connector: Connector::new(config),
             retries: config.retries,
             moving: Moving::new(config.rebalance.clone(), config.on_down),
             ejection: config.eject.clone().map(Ejection::new),

@@ -27,7 +27,7 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
     let mut lease = lease;
     let mut tried = Vec::new();
     loop {
-        let fault = match dial_leased(&lease).await {
+        let fault = match dial_leased(&lease, caller).await {
             Ok(socket) => return Ok((lease, socket)),
             Err(fault) => fault,
         };
@@ -50,9 +50,9 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
 }
 
 /// Connects to the server of `lease`, within the `connect` timeout.
-async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
+async fn dial_leased(lease: &Lease, caller: &Caller) -> Result<Socket, Fault> {
     let server = lease.server();
-    let fault = match connect(lease).await {
+    let fault = match connect(lease, caller).await {
         Ok(socket) => {
             lease.backend().note(server, Deed::Connected);
             return Ok(socket);
@@ -83,9 +83,10 @@ fn is_of_server(fault: &Fault) -> bool {
 }
 
 /// Connects to the server of `lease`, with TLS if it is spoken to it. There is one time for both.
-async fn connect(lease: &Lease) -> Result<Socket, Fault> {
+async fn connect(lease: &Lease, caller: &Caller) -> Result<Socket, Fault> {
     let deadline = Instant::now() + lease.backend().timeouts.connect();
-    let connected = timeout_at(deadline, lease.backend().connector.socket(lease.server())).await;
+    let connected =
+        timeout_at(deadline, lease.backend().connector.socket(lease.server(), caller.way)).await;
     let socket = connected.map_err(|_| Fault::ConnectTimeout)?.map_err(Fault::Connect)?;
     match &lease.backend().tls {
         None => Ok(socket),

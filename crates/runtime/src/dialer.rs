@@ -45,6 +45,14 @@ pub struct NoSource {
     pub has_pool: bool,
 }
 
+impl NoSource {
+    /// Whether it is for want of ports, and not of an address.
+    pub fn is_for_want_of_ports(&self) -> bool {
+        // Without a pool, the kernel says the same when this machine has no IPv6.
+        self.spent > 0 && (self.has_pool || self.to.is_ipv4())
+    }
+}
+
 impl Dialer {
     pub fn new(tcp: TcpOptions, sources: SourcePool) -> Self {
         Self { tcp, sources, spent: Spent::default(), counts: DialCounts::default() }

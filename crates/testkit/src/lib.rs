@@ -11,6 +11,7 @@ pub mod backend;
 pub mod browser;
 pub mod certs;
 pub mod child;
+pub mod child_socket;
 pub mod deadline;
 pub mod dns;
 pub mod haproxy;

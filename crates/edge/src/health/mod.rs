@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_runtime::dialer::NoSource;
 use tidewire_runtime::percent::Percent;
 use tidewire_runtime::tls::error::TlsError;
 use tidewire_runtime::units::Period;
@@ -24,6 +25,7 @@ use tidewire_runtime::units::Period;
 use self::status::StatusRange;
 use self::target::Target;
 use crate::backend::Backend;
+use crate::connector::no_source;
 use crate::server::Server;
 
 /// How the servers of a backend that have `check = true` are probed.
@@ -38,6 +40,9 @@ pub struct CheckConfig {
     /// Whether TLS is spoken, as the backend's `tls` says. By default it is where that is set, but
     /// not on another port or address than the server's own.
     pub tls: Option<bool>,
+    /// Whether a probe's connection begins with a header of the PROXY protocol, as the backend's
+    /// `send_proxy` says: one that says that it is the edge's own. By default as with `tls`.
+    pub send_proxy: Option<bool>,
     /// The path that an http or websocket probe asks for.
     pub path: String,
     /// The Host header of an http or websocket probe; the server's address when it is not set.
@@ -120,6 +125,17 @@ pub enum ProbeError {
     NoPong(String),
 }
 
+impl ProbeError {
+    /// Whether the probe could not be made for want of a port of our own: that says nothing of the
+    /// server, and it must not go down with our ports.
+    pub fn is_for_want_of_ports(&self) -> bool {
+        match self {
+            Self::Connect(error) => no_source(error).is_some_and(NoSource::is_for_want_of_ports),
+            _ => false,
+        }
+    }
+}
+
 impl Default for CheckConfig {
     fn default() -> Self {
         Self {
@@ -127,6 +143,7 @@ impl Default for CheckConfig {
             path: "/".into(),
             port: None,
             tls: None,
+            send_proxy: None,
             host: None,
             method: "GET".into(),
             headers: BTreeMap::new(),

@@ -6,6 +6,7 @@ use super::CheckConfig;
 use crate::address::Address;
 use crate::backend::Backend;
 use crate::connector::Connector;
+use crate::send_proxy::Whose;
 use crate::server::Server;
 
 /// Where a server is probed.
@@ -15,6 +16,8 @@ pub(super) struct Target<'p> {
     pub server: &'p Server,
     pub address: Address,
     pub connector: &'p Connector,
+    /// Whose a probe's connection is, if the server is told.
+    pub whose: Option<Whose>,
     pub tls: Option<TlsClient>,
 }
 
@@ -31,6 +34,8 @@ impl<'p> Target<'p> {
         let is_own = address == server.address;
         let tls = backend.tls.as_ref().filter(|_| check.tls.unwrap_or(is_own));
         let tls = tls.map(|tls| tls.towards(server));
-        Self { check, server, address, connector: &backend.connector, tls }
+        let connector = &backend.connector;
+        let whose = connector.whose(None).filter(|_| check.send_proxy.unwrap_or(is_own));
+        Self { check, server, address, connector, whose, tls }
     }
 }

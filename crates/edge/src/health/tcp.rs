@@ -11,7 +11,7 @@ use super::target::Target;
 
 /// Connects to where a server is probed.
 pub(super) async fn probe(target: &Target<'_>) -> Result<ProbeStream, ProbeError> {
-    let connected = target.connector.stream(target.server, &target.address).await;
+    let connected = target.connector.stream(target.server, &target.address, target.whose).await;
     let stream = connected.map_err(ProbeError::Connect)?;
     match &target.tls {
         None => Ok(ProbeStream::Plain(stream)),

@@ -87,6 +87,7 @@ fn note(
     let (found, why) = match result {
         Ok(Answer::Well) => (Found::Well, String::new()),
         Ok(Answer::Drain(why)) => (Found::Drain, why),
+        Err(error) if error.is_for_want_of_ports() => return,
         Err(error) => {
             counts.check_failures.fetch_add(1, Ordering::Relaxed);
             (Found::Ill, error.to_string())
