@@ -174,6 +174,27 @@ fn another_server_takes_the_clients_of_one_that_is_not_there() {
 }
 
 #[test]
+fn a_server_on_a_socket_is_told_whose_a_connection_is() {
+    let witness = Witness::start();
+    let directory = directory();
+    let inner = format!(
+        "[[listen]]\nname = \"inner\"\nbind = [\"127.0.0.1:0\", \"unix:inner.sock\"]\n\
+         proxy_protocol = {{ from = \"unix\", others = \"serve\" }}\n\
+         [[route]]\nbackend = \"nodes\"\n[[backend]]\nname = \"nodes\"\n\
+         server = [{{ name = \"a\", address = \"{}\" }}]\n",
+        witness.address()
+    );
+    let path = directory.path().join("inner.sock");
+    let mut inner = Tidewire::run_in(command(), directory, &inner);
+    let edge = Tidewire::run(&config(&at(&path), "", "send_proxy = \"v2\""));
+    let mut socket = WebSocket::connect(edge.address(), "/ws");
+    socket.expect_echo("by a file, and known");
+    let client = socket.peer.local_address();
+    drop(socket);
+    inner.log_line(&["websocket", &format!("client={client}"), "via=unix"]);
+}
+
+#[test]
 fn a_file_of_servers_has_them_beside_it() {
     let backend = Backend::start(script::answers(200, "listed"));
     let directory = directory();

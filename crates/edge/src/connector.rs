@@ -79,8 +79,9 @@ impl Connector {
             Address::Unix(path) => unix_peer::connect(path).await?,
         };
         if let (Some(version), Some(whose)) = (self.send_proxy, whose) {
-            // By itself: there are servers that look for no more than it in what comes first.
-            stream.write_all(&whose.header(version)).await?;
+            // By itself: there are servers that look for no more than it in what comes first. In a
+            // box: connections of which nothing is said do not carry its room.
+            Box::pin(async { stream.write_all(&whose.header(version)).await }).await?;
         }
         Ok(stream)
     }
