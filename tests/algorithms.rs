@@ -50,6 +50,16 @@ fn who(edge: &Tidewire, target: &str, line: &str) -> String {
 }
 
 #[test]
+fn servers_of_one_weight_take_turns() {
+    let servers = servers::<4>();
+    let edge = edge(&servers, "roundrobin");
+    let round = || [(); 4].map(|()| who(&edge, "/url1", ""));
+    let first = round();
+    assert_eq!(first.iter().collect::<HashSet<_>>().len(), 4, "{first:?}");
+    assert_eq!([round(), round()], [first.clone(), first]);
+}
+
+#[test]
 fn leastconn_has_a_server_that_lost_its_clients_catch_up() {
     let servers = servers::<2>();
     let edge = edge(&servers, "leastconn");
@@ -199,6 +209,23 @@ fn clients_of_one_key_stay_together_or_spill_over_as_they_are_told_to() {
     };
     assert_eq!(sorted(""), [0, 20]);
     assert_eq!(sorted("hash_balance_factor = 150"), [5, 15]);
+}
+
+#[test]
+fn a_key_whose_server_is_full_goes_to_another_one_and_waits_when_all_are() {
+    let [a, b] = servers::<2>();
+    let list = [("a", a.address(), ", maxconn = 1"), ("b", b.address(), ", maxconn = 1")];
+    let edge = edge_of(&list, "balance = \"uri\"\ntimeout.queue = \"10s\"");
+    let first = open(&edge, "/test-url");
+    let began_with = tunnels(&edge, ["a", "b"]);
+    let _second = open(&edge, "/test-url");
+    assert_eq!(tunnels(&edge, ["a", "b"]), [1, 1]);
+    let mut third = Peer::connect(edge.address());
+    third.send(handshake("/test-url"));
+    until("it waits", || (edge.metric("edge_backend_queue", &[]) == 1.0).then_some(()));
+    drop(first);
+    third.response().expect(101);
+    assert_eq!(tunnels(&edge, ["a", "b"]), [1, 1], "the first was at {began_with:?}");
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::get;
+use tidewire_testkit::peer::Peer;
 use tidewire_testkit::port::{free_port, loopback};
 use tidewire_testkit::script;
 use tidewire_testkit::tidewire::{Tidewire, edge};
-use tidewire_testkit::websocket::WebSocket;
+use tidewire_testkit::websocket::{WebSocket, handshake};
 
 fn ejecting(servers: &[SocketAddr], eject: &str) -> Tidewire {
     Tidewire::run(&edge(servers, &format!("eject = {{ {eject} }}\n")))
@@ -55,9 +56,43 @@ fn one_client_cannot_eject_a_server() {
     let eject = "handshake_errors = 2, server_errors = true";
     let edge = ejecting(&servers.each_ref().map(Backend::address), eject);
     for _ in 0..10 {
-        let peer = tidewire_testkit::peer::Peer::connect(edge.address());
-        let text = tidewire_testkit::websocket::handshake("/ws");
-        assert!(WebSocket::try_upgrade(peer, &text).is_err());
+        let peer = Peer::connect(edge.address());
+        assert!(WebSocket::try_upgrade(peer, &handshake("/ws")).is_err());
+    }
+    assert_eq!(edge.metric("edge_server_ejections_total", &[]), 0.0);
+}
+
+/// A handshake from the address 127.0.0.`last`, which fails.
+fn fail(edge: &Tidewire, last: u8) {
+    let peer = Peer::connect_from([127, 0, 0, last].into(), edge.address());
+    assert!(WebSocket::try_upgrade(peer, &handshake("/ws")).is_err());
+}
+
+#[test]
+fn handshakes_of_several_clients_that_fail_eject_a_server() {
+    let server = Backend::start(script::answers(500, "ill"));
+    let others = [(); 2].map(|()| Backend::start(script::answers(404, "not here")));
+    let [second, third] = others.each_ref().map(Backend::address);
+    let eject = "handshake_errors = 2, server_errors = true, base = \"1m\", keep = \"1\"";
+    let mut edge = ejecting(&[server.address(), second, third], eject);
+    for last in 1..=6 {
+        fail(&edge, last);
+    }
+    edge.log_line(&["WARN", "server is ejected", "server=\"server1\""]);
+    // A 404 is an answer; whoever asked for what is not there has no say in it.
+    for last in 7..=14 {
+        fail(&edge, last);
+    }
+    let ejected = ["server1", "server2", "server3"].map(|server| is_ejected(&edge, server));
+    assert_eq!(ejected, [true, false, false]);
+}
+
+#[test]
+fn a_500_to_a_handshake_ejects_nobody_unless_it_is_to() {
+    let servers = [(); 2].map(|()| Backend::start(script::answers(500, "ill")));
+    let edge = ejecting(&servers.each_ref().map(Backend::address), "handshake_errors = 1");
+    for last in 1..=8 {
+        fail(&edge, last);
     }
     assert_eq!(edge.metric("edge_server_ejections_total", &[]), 0.0);
 }

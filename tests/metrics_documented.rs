@@ -21,6 +21,7 @@ fn the_metrics_page_has_every_metric_with_its_type_and_labels() {
             || name.starts_with("edge_ping")
             || name.starts_with("edge_pong")
             || name.starts_with("edge_rule_")
+            || name.starts_with("edge_server_tls_")
     }));
     assert_eq!(exposed, documented, "left is exposed, right is docs/metrics.md");
 }
@@ -51,7 +52,7 @@ fn scrape() -> String {
 }
 
 /// The metrics of an edge that has a rule, pings, looks for servers, and has fetched a key set from
-/// another that answers with it.
+/// another that answers with it, and does not speak the TLS that its servers are to speak.
 fn scrape_auth() -> String {
     let listen = "[[listen]]\nname = 'public'\nbind = '127.0.0.1:0'\n\n[[route]]\n";
     let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -59,10 +60,16 @@ fn scrape_auth() -> String {
     let auth =
         format!("[[auth]]\nname = 'users'\njwt = {{ jwks = 'http://{}/' }}\n", issuer.address());
     let rule = "[[rule]]\nthen.response_header.set.X-A = '1'\n";
-    let found = "[[backend]]\nname = 'nodes'\ndiscovery = { dns = 'localhost:1' }\n";
+    let found = format!(
+        "[[backend]]\nname = 'nodes'\ndiscovery = {{ dns = 'localhost:1' }}\n\
+         server = [{{ name = 'plain', address = '{}' }}]\ntls = {{ insecure = true }}\n",
+        issuer.address()
+    );
     let pinged = "path = '/ws'\nbackend = 'nodes'\nping.client = '25s'\n\n[[route]]\n";
     let respond = "respond = { status = 204 }\n";
-    let edge = Tidewire::run(&[listen, pinged, respond, &auth, rule, found].concat());
+    let edge = Tidewire::run(&[listen, pinged, respond, &auth, rule, &found].concat());
+    // Whichever of the two it tries first.
+    assert!(get(edge.address(), "/ws").status >= 500);
     tidewire_testkit::deadline::until("the key set is fetched", || {
         let text = edge.metrics();
         text.contains("auth_jwks_age_seconds{").then_some(text)

@@ -63,6 +63,8 @@ const SPELLINGS: &[&str] = &[
     "/admin;a=b/x",
     "/admin;a=/../x",
     "/admin/;x",
+    "//admin/%3bx",
+    "/;%2fadmin%2fx",
     "/admin/x;",
     "/admin%3b/x",
     "/%3b/admin/x",

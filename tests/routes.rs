@@ -98,3 +98,24 @@ respond = { status = 200, body = "rest" }
         assert_eq!(ask(edge.address(), text).text(), expected, "{text}");
     }
 }
+
+#[test]
+fn a_route_answers_whoever_watches_the_edge_itself() {
+    let edge = |route: &str| {
+        Tidewire::run(&format!(
+            "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
+             [[route]]\n{route}\npath = \"/health\"\nrespond = {{ status = 200 }}\n"
+        ))
+    };
+    let of = |edge: &Tidewire, target: &str| {
+        let host = if target.starts_with('/') { "a.test" } else { "www.test" };
+        ask(edge.address(), &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).status
+    };
+    let everywhere = edge("");
+    assert_eq!(of(&everywhere, "/health"), 200);
+    assert_eq!(of(&everywhere, "http://www.test/health"), 200);
+    assert_eq!(of(&everywhere, "/hEAlth"), 404);
+    let one_host = edge("host = \"www.test\"");
+    assert_eq!(of(&one_host, "http://www.test/health"), 200);
+    assert_eq!(of(&one_host, "/health"), 404);
+}

@@ -1,12 +1,23 @@
-//! Each row of the table in SECURITY.md names a test that is there.
+//! Each row of the tables in SECURITY.md and docs/conformance.md names tests that are there.
 
 use std::fs;
 use std::path::Path;
 
 #[test]
 fn every_test_of_the_table_is_in_the_sources() {
+    check("SECURITY.md", 50);
+}
+
+#[test]
+fn every_case_of_others_is_shown_by_a_test_in_the_sources() {
+    check("docs/conformance.md", 60);
+}
+
+/// Each test that the tables of a page name is there; they name as many at least.
+#[track_caller]
+fn check(page: &str, least: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let page = fs::read_to_string(root.join(page)).unwrap();
     let mut wrong = Vec::new();
     let mut count = 0;
     for row in rows(&page) {
@@ -23,7 +34,7 @@ fn every_test_of_the_table_is_in_the_sources() {
             }
         }
     }
-    assert!(count >= 50, "{count} tests are named");
+    assert!(count >= least, "{count} tests are named");
     assert!(wrong.is_empty(), "not in the sources:\n{}", wrong.join("\n"));
 }
 

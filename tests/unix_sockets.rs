@@ -11,7 +11,7 @@ use tidewire_testkit::backend::Backend;
 use tidewire_testkit::haproxy::HaProxy;
 use tidewire_testkit::nginx::Nginx;
 use tidewire_testkit::peer::Peer;
-use tidewire_testkit::script::echoes;
+use tidewire_testkit::script::{answers, echoes};
 use tidewire_testkit::tidewire::{Tidewire, command, edge};
 use tidewire_testkit::websocket::{WebSocket, handshake};
 use tidewire_testkit::witness::Witness;
@@ -82,6 +82,25 @@ fn requests_come_by_a_socket_with_its_rights() {
     let names = std::fs::read_dir(rig.path.parent().unwrap()).unwrap();
     let names: Vec<_> = names.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.iter().filter(|it| it.starts_with("edge.sock")).count() == 1, "{names:?}");
+}
+
+#[test]
+fn a_client_of_the_socket_has_no_address_for_anybody_who_is_told() {
+    let (server, service) = (Witness::start(), Backend::start(answers(200, "")));
+    let more = format!(
+        "[[backend]]\nname = \"login\"\nserver = [{{ name = \"s\", address = \"{}\" }}]\n\
+         [[auth]]\nname = \"sso\"\nforward = {{ backend = \"login\", path = \"/verify\" }}\n",
+        service.address()
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("edge.sock");
+    let told = "auth = \"sso\"\nrequest_header.set.X-Client = \"{client.address}\"\nbackend";
+    let config = config(server.address(), "", &more).replacen("backend", told, 1);
+    let edge = Tidewire::run_in(command(), directory, &config);
+    let rig = Rig { witness: server, edge, path };
+    assert!(rig.ask("X-Forwarded-For: 6.6.6.6\r\n").starts_with("HTTP/1.1 200"));
+    assert_eq!(service.request().headers.get("x-forwarded-for"), Some("unknown"));
+    assert_eq!(rig.heard("x-client"), "unknown");
 }
 
 #[test]

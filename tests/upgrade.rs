@@ -11,7 +11,9 @@ use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script;
 use tidewire_testkit::tidewire::{Tidewire, hub};
-use tidewire_testkit::websocket::{Got, KEY, Opcode, WebSocket, client_frame, handshake};
+use tidewire_testkit::websocket::{
+    Got, KEY, Opcode, WebSocket, client_frame, handshake, server_frame, switch,
+};
 
 /// The answer to a handshake in which `line` was replaced.
 #[track_caller]
@@ -113,6 +115,11 @@ fn what_the_client_nominates_is_dropped_and_what_the_edge_says_stays() {
     assert_eq!(headers.get("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(headers.get("cookie"), Some("a=b"));
     assert!(!headers.has("x-secret") && !headers.has("x_forwarded_for"), "{headers:?}");
+    let nominated = "Connection: Upgrade, X-Forwarded-For, Cookie\r\nCookie: a=b\r\n";
+    answer(&rig, CONNECTION, nominated).expect(101);
+    let headers = rig.server.request().headers;
+    assert_eq!(headers.get("x-forwarded-for"), Some("127.0.0.1"));
+    assert!(!headers.has("cookie"), "{headers:?}");
 }
 
 #[test]
@@ -269,6 +276,45 @@ fn bytes_glued_to_the_101_are_delivered() {
     let mut socket = WebSocket::connect(rig.edge.address(), "/");
     assert_eq!(socket.text(), "glued");
     socket.expect_echo("and on");
+}
+
+#[test]
+fn a_101_of_any_length_is_whole_and_so_is_what_follows_it() {
+    let rig = Rig::new(|request, peer| {
+        let length: usize = request.target[1..].parse().expect("the length is in the path");
+        let key = request.headers.get("sec-websocket-key").expect("a handshake has a key");
+        let head = switch(key);
+        let fill = length - head.len() - "X: \r\n".len();
+        let head = head.replace("\r\n\r\n", &format!("\r\nX: {}\r\n\r\n", "x".repeat(fill)));
+        assert_eq!(head.len(), length);
+        peer.send([head.as_bytes(), &server_frame(Opcode::Text, b"handshaked")].concat());
+        peer.expect_gone();
+    });
+    for size in [512, 1024, 2048, 4096, 8192] {
+        for length in [size - 13, size - 12, size - 1, size, size + 1] {
+            let mut socket = WebSocket::connect(rig.edge.address(), &format!("/{length}"));
+            assert_eq!(socket.text(), "handshaked", "a 101 of {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn frames_in_a_row_behind_an_early_one_arrive_in_their_order() {
+    let rig = Rig::new(script::echoes);
+    let mut peer = rig.connect();
+    peer.send([handshake("/").as_bytes(), &client_frame(Opcode::Text, b"foo")].concat());
+    peer.response().expect(101);
+    let mut socket = WebSocket::opened(peer);
+    let big = "foo".repeat(16 * 1024);
+    let frames = (1..=10).flat_map(|index| [format!("{big}{index}"), format!("bazz{index}")]);
+    let frames: Vec<String> = frames.collect();
+    for frame in &frames {
+        socket.send(frame);
+    }
+    assert_eq!(socket.text(), "foo");
+    for frame in &frames {
+        assert!(socket.text() == *frame, "another frame than {}", &frame[frame.len() - 6..]);
+    }
 }
 
 #[test]

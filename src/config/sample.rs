@@ -209,6 +209,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("backend.check.host", r#""example.com""#),
     ("backend.check.body", r#""ping""#),
     ("backend.check.expect", r#""ready""#),
+    ("backend.check.expect_regex", r#""^status: (UP|BUSY)""#),
     ("backend.check.fast_interval", r#""500ms""#),
     ("backend.check.down_interval", r#""5s""#),
     ("backend.eject", r#"{ connect_errors = 5, base = "10s" }"#),

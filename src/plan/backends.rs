@@ -45,6 +45,7 @@ impl<'c> Checks<'c> {
         self.outward(backend, place);
         self.balance(backend, place);
         self.moving(backend, place);
+        self.ejection(backend, place);
         let timeouts = [
             ("connect", backend.timeout.connect),
             ("server", backend.timeout.server),

@@ -39,8 +39,15 @@ impl<'c> Checks<'c> {
         for (key, period) in periods {
             period.into_iter().for_each(|it| self.period(key, it, place.key(key)));
         }
-        let is_path = check.path.starts_with('/') && check.path.parse::<http::Uri>().is_ok();
-        self.is_a(is_path, "a path", "such as \"/health\"", place.key("path"));
+        let is_path = match check.path.as_str() {
+            "*" => check.kind == ProbeKind::Http && check.method == "OPTIONS",
+            path => path.starts_with('/') && path.parse::<http::Uri>().is_ok(),
+        };
+        let expected = match check.path.as_str() {
+            "*" => "`*` with `type = \"http\"` and `method = \"OPTIONS\"` only",
+            _ => "such as \"/health\"",
+        };
+        self.is_a(is_path, "a path", expected, place.key("path"));
         let is_host = |it: &String| it.parse::<http::uri::Authority>().is_ok() && !it.contains('@');
         let is_right = check.host.as_ref().is_none_or(is_host);
         self.is_a(is_right, "a host", "such as \"example.com\"", place.key("host"));
@@ -48,7 +55,18 @@ impl<'c> Checks<'c> {
         let is_right = is_method && check.method != "CONNECT";
         self.is_a(is_right, "a method", "such as \"HEAD\"", place.key("method"));
         self.probe_headers(check, place.key("headers"));
+        self.probe_expects(check, place.key("expect_headers"));
         self.probe_uses(check, place);
+    }
+
+    fn probe_expects(&mut self, check: &CheckConfig, place: Place<'_>) {
+        for name in check.expect_headers.keys() {
+            let at = place.key(name);
+            if name.parse::<HeaderName>().is_err() && at.is_given() {
+                let finding = Diagnostic::error(format!("`{name}` is not the name of a header"));
+                self.report(finding.at(at.key_span(), "expected such as \"X-State\""));
+            }
+        }
     }
 
     fn is_a(&mut self, is_right: bool, what: &str, expected: &str, place: Place<'_>) {
@@ -82,7 +100,15 @@ impl<'c> Checks<'c> {
 
     /// Keys that this kind of probe has no use for.
     fn probe_uses(&mut self, check: &CheckConfig, place: Place<'_>) {
-        let of_http = ["method", "body", "status", "drain_status", "expect"];
+        let of_http = [
+            "method",
+            "body",
+            "status",
+            "drain_status",
+            "expect",
+            "expect_regex",
+            "expect_headers",
+        ];
         let of_both = ["path", "host", "headers"];
         let (kind, unused) = match check.kind {
             ProbeKind::Tcp => ("tcp", [of_both.as_slice(), &of_http].concat()),

@@ -15,6 +15,7 @@ impl<'c> Checks<'c> {
         let named = config.listen.iter().enumerate();
         let names = named.map(|(i, it)| (it.name.as_str(), tables.index(i).key("name")));
         self.names("listener", names);
+        self.can_be_numbered("listen", config.listen.len(), tables);
         if config.listen.is_empty() && tables.is_whole() {
             let finding = Diagnostic::error("there is no `[[listen]]`: no client can connect");
             let help = "add `[[listen]]` with `name = \"public\"` and `bind = \"0.0.0.0:80\"`";

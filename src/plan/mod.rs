@@ -14,6 +14,7 @@ mod conditions;
 mod covering;
 mod cross_site;
 mod discovery;
+mod ejection;
 mod frame_limits;
 mod header_edits;
 mod heads;

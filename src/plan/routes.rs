@@ -16,6 +16,9 @@ impl<'c> Checks<'c> {
     /// The routes that are right; each that is not is reported.
     pub(super) fn routes(&mut self, config: &Config) -> Vec<RoutePlan> {
         let tables = self.place.key("route");
+        if !self.can_be_numbered("route", config.route.len(), tables) {
+            return Vec::new();
+        }
         let numbered = || config.route.iter().enumerate();
         let given = numbered()
             .filter_map(|(i, it)| Some((it.name.as_deref()?, tables.index(i).key("name"))));
@@ -58,6 +61,20 @@ impl<'c> Checks<'c> {
         routes
     }
 
+    /// Whether each of `count` tables can have a number in the record of a connection, which is two
+    /// bytes long. Reports that it cannot.
+    pub(super) fn can_be_numbered(&mut self, kind: &str, count: usize, tables: Place<'c>) -> bool {
+        let is_right = count <= NUMBERED_MAX;
+        if !is_right {
+            let finding = Diagnostic::error(format!("{count} tables of `[[{kind}]]` are too many"));
+            let first = tables.index(NUMBERED_MAX).span();
+            let help =
+                "one `path` with a `{name}` or a `*`, or a list of hosts, is for many requests";
+            self.report(finding.at(first, format!("expected at most {NUMBERED_MAX}")).help(help));
+        }
+        is_right
+    }
+
     fn matcher(&mut self, route: &RouteConfig, place: Place<'c>, config: &Config) -> Matcher {
         let condition = self.condition(&route.into(), place, config);
         Matcher { path: route.path.clone(), condition }
@@ -78,6 +95,9 @@ impl<'c> Checks<'c> {
         }
     }
 }
+
+/// Most tables that are told apart by two bytes.
+const NUMBERED_MAX: usize = u16::MAX as usize;
 
 /// The route that a rule leads to, if there is such.
 pub(super) fn named_route(rule: &RuleConfig, routes: &[RouteConfig]) -> Option<usize> {

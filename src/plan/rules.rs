@@ -23,6 +23,9 @@ impl<'c> Checks<'c> {
     /// The rules; what is wrong with them is reported.
     pub(super) fn rules(&mut self, config: &Config, routes: &[RoutePlan]) -> Vec<Rule> {
         let tables = self.place.key("rule");
+        if !self.can_be_numbered("rule", config.rule.len(), tables) {
+            return Vec::new();
+        }
         let numbered = || config.rule.iter().enumerate();
         let given = numbered()
             .filter_map(|(i, it)| Some((it.name.as_deref()?, tables.index(i).key("name"))));

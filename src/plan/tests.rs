@@ -48,6 +48,20 @@ fn texts() -> Vec<String> {
 const NOTHING: Lookup<'static> = &|_| None;
 
 #[test]
+fn more_routes_or_rules_than_records_can_number_are_refused() {
+    let text = |rules: usize, routes: usize| {
+        let rules = "[[rule]]\nthen.deny = 403\n".repeat(rules);
+        let routes = "[[route]]\nrespond.status = 200\n".repeat(routes);
+        format!("[[listen]]\nname = 'a'\nbind = '127.0.0.1:0'\n{rules}{routes}")
+    };
+    for (kind, text) in [("rule", text(65_536, 1)), ("route", text(1, 65_536))] {
+        let report = plan(&text, NOTHING).expect_err("it cannot be run").render(Paint::Plain);
+        let message = format!("65536 tables of `[[{kind}]]` are too many");
+        assert!(report.contains(&message) && report.contains("at most 65535"), "{report}");
+    }
+}
+
+#[test]
 fn a_plan_resolves_names_and_defaults() {
     let text = r#"
         workers = 3

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tidewire_runtime::units::Period;
+use tidewire_wire::http::forwarded::forwarded_for;
 
 use crate::identity::{Credential, Identity};
 use crate::jwt::claims::is_name;
@@ -211,7 +212,7 @@ impl Forward {
         say(X_FORWARDED_URI, path);
         say(X_FORWARDED_HOST, original.host);
         say(X_FORWARDED_PROTO, original.scheme);
-        say(X_FORWARDED_FOR, &original.peer.to_string());
+        headers.insert(X_FORWARDED_FOR, forwarded_for(original.peer));
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
@@ -384,6 +385,8 @@ const DENIED_KEPT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn config() -> ForwardConfig {
@@ -462,6 +465,13 @@ mod tests {
             ("x-forwarded-for", "192.0.2.1"),
         ];
         assert_eq!(question.headers(), &headers(&expected));
+    }
+
+    #[test]
+    fn a_client_without_an_address_is_said_to_have_none() {
+        let edit = |original: &mut Original<'_>| original.peer = Ipv4Addr::UNSPECIFIED.into();
+        let question = with_original(&[], "/", edit, |it| forward().question(it));
+        assert_eq!(question.headers()["x-forwarded-for"], "unknown");
     }
 
     fn check(status: u16, head: &[(&str, &str)], is_websocket: bool, expected: &str) {

@@ -136,7 +136,8 @@ pub fn gossip(input: &[u8]) {
     let mut node = Gossip::new(Arc::clone(&known), random());
     let heard = node.hear(input, start, WALL);
     if let Ok(added) = heard {
-        assert_eq!(added.new, known.len(WALL));
+        // What says more of one that the same message has told of already is new, too.
+        assert!(added.new >= known.len(WALL), "{added:?}");
     }
     assert!(known.len(WALL) <= 20);
     let mut other = Gossip::new(Arc::clone(&others), random());

@@ -36,6 +36,11 @@ pub enum AddressError {
     NotAddress(String),
     #[error("address `{0}` is a URL; write host and port only, such as \"10.0.0.2:3000\"")]
     Url(String),
+    #[error(
+        "address `{0}` is a URL; \
+         write host and port only, such as \"10.0.0.2:443\", and `tls = {{}}` in the backend"
+    )]
+    TlsUrl(String),
     #[error("address `{0}` is a file; write such as \"unix:{1}\" for a Unix socket")]
     Path(String, String),
     #[error("address `{0}` names no file; write such as \"unix:/run/app.sock\"")]
@@ -153,6 +158,9 @@ impl FromStr for HostPort {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.starts_with("https://") || text.starts_with("wss://") {
+            return Err(AddressError::TlsUrl(text.to_owned()));
+        }
         if text.contains("://") {
             return Err(AddressError::Url(text.to_owned()));
         }
@@ -258,6 +266,7 @@ mod tests {
         let error = |text: &str| text.parse::<Address>().unwrap_err();
         assert_eq!(error("10.0.0.2"), AddressError::NoPort("10.0.0.2".into()));
         assert_eq!(error("http://a:80"), AddressError::Url("http://a:80".into()));
+        assert_eq!(error("wss://a:443"), AddressError::TlsUrl("wss://a:443".into()));
         for text in ["", ":80", "a:0", "a:99999", "a b:80", "::1"] {
             assert_eq!(error(text), AddressError::NotAddress(text.into()));
         }

@@ -217,11 +217,9 @@ impl Backend {
     /// Has these servers from now on. One that is as it was stays, with its clients and counters;
     /// of one whose weight alone is new, that is taken over. One that comes starts slowly.
     pub fn set_servers(self: &Arc<Self>, configs: &[ServerConfig]) -> Changed {
-        let mut choice = self.choice();
-        let changed = choice.set_servers(configs, self.slowstart, &self.stick);
-        let served = self.serve(&mut choice);
-        drop(choice);
-        drop(served);
+        let changed = self.choice().set_servers(configs, self.slowstart, &self.stick);
+        self.end_needless_ejections();
+        self.look_again();
         self.changed.notify_waiters();
         changed
     }

@@ -8,13 +8,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_runtime::percent::{Percent, Share};
 use tidewire_runtime::units::Period;
+use tokio::time::Instant;
 
 use crate::backend::Backend;
 use crate::server::{Server, ServerId};
@@ -35,7 +36,7 @@ pub struct EjectConfig {
     pub base: Period,
     /// How long at most; after as much time without another one, an ejection is forgotten.
     pub max: Period,
-    /// How many of the servers that take clients stay in any case.
+    /// How many of the servers that take new clients stay in any case; one does at least.
     pub keep: Share,
 }
 
@@ -115,14 +116,19 @@ impl Record {
 #[derive(Debug)]
 pub struct Ejection {
     pub config: EjectConfig,
+    /// Of servers that have ever failed somebody.
     records: Mutex<HashMap<ServerId, Record>>,
-    /// Servers that have failed somebody last: while there is none, a success costs a load.
+    /// Those that have failed somebody last: while there is none, a success costs a load.
     unclean: AtomicU32,
 }
 
 impl Ejection {
     pub fn new(config: EjectConfig) -> Self {
         Self { config, records: Mutex::default(), unclean: AtomicU32::new(0) }
+    }
+
+    fn records(&self) -> MutexGuard<'_, HashMap<ServerId, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,48 +140,69 @@ impl Backend {
         if is_good && ejection.unclean.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut records = ejection.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = ejection.records();
+        if !records.contains_key(&server.id) {
+            if is_good {
+                return;
+            }
+            // Only here does it grow, so only here are those left out that are not listed any more.
+            let listed = self.servers();
+            records.retain(|id, _| listed.iter().any(|server| server.id == *id));
+        }
         let record = records.entry(server.id).or_default();
         let is_too_much = record.note(&ejection.config, deed);
         // Under the lock, so that two workers do not eject one server too many.
-        if is_too_much && server.is_up() && self.can_spare(&ejection.config) {
-            let time = record.eject(&ejection.config, Instant::now());
+        if is_too_much && server.is_up() && self.can_spare(server, &ejection.config) {
+            let now = Instant::now();
+            let time = record.eject(&ejection.config, now);
             let why = format!("it failed clients, for {}", Period(time));
             server.counts.ejections.fetch_add(1, Ordering::Relaxed);
             self.learn(server, |facts| facts.ejected = Some(why));
-            tokio::task::spawn_local(take_back(Arc::clone(self), Arc::clone(server), time));
+            let taken_back = take_back(Arc::clone(self), Arc::clone(server), now + time);
+            tokio::task::spawn_local(taken_back);
         }
-        let listed = self.servers();
-        records.retain(|id, _| listed.iter().any(|server| server.id == *id));
         let unclean = records.values().filter(|record| !record.is_clean()).count();
         ejection.unclean.store(u32::try_from(unclean).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// Whether enough servers stay when one more is ejected.
-    fn can_spare(&self, config: &EjectConfig) -> bool {
+    /// Whether enough servers stay when `server` is ejected. One of weight 0 takes nobody, so it is
+    /// none of those that stay.
+    fn can_spare(&self, server: &Server, config: &EjectConfig) -> bool {
         let servers = self.servers();
-        let state = |server: &&Arc<Server>| server.status.facts();
-        let up = servers.iter().filter(|server| server.is_up()).count();
-        let ejected = servers.iter().filter(|it| state(it).ejected.is_some()).count();
-        up > config.keep.of(up + ejected).max(1)
+        let others = || servers.iter().filter(|it| it.id != server.id && !it.weight.is_zero());
+        let stay = others().filter(|it| it.is_up()).count();
+        let ejected = others().filter(|it| it.status.facts().ejected.is_some()).count();
+        let all = stay + ejected + usize::from(!server.weight.is_zero());
+        stay >= config.keep.of(all).max(1)
+    }
+
+    /// Ends all ejections when no server takes clients any more: one that has failed some may be
+    /// better than none. To be called when a server has ceased to take them.
+    ///
+    /// Of two servers that cease at the same time, one is seen by who looks for the other: both are
+    /// written before the lock is taken that `has_up` takes.
+    pub(crate) fn end_needless_ejections(self: &Arc<Self>) {
+        if self.ejection.is_none() || self.has_up() {
+            return;
+        }
+        for server in self.servers().iter() {
+            self.learn(server, |facts| facts.ejected = None);
+        }
     }
 }
 
-async fn take_back(backend: Arc<Backend>, server: Arc<Server>, time: Duration) {
-    tokio::time::sleep(time).await;
+async fn take_back(backend: Arc<Backend>, server: Arc<Server>, over: Instant) {
+    tokio::time::sleep_until(over).await;
     let Some(ejection) = &backend.ejection else { return };
-    let is_over = {
-        let records = ejection.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = records.get(&server.id).and_then(|record| record.over);
-        // The operator may have ended that one, and another one may have begun.
-        over.is_none_or(|over| over <= Instant::now() + SLACK)
-    };
-    if is_over {
+    // This one may have been ended before its time, and another one may have begun.
+    let is_last = ejection.records().get(&server.id).is_none_or(|it| it.over == Some(over));
+    if is_last {
         backend.learn(&server, |facts| facts.ejected = None);
     }
 }
 
-const SLACK: Duration = Duration::from_millis(50);
+#[cfg(test)]
+mod simulation;
 
 #[cfg(test)]
 mod tests {

@@ -144,33 +144,42 @@ pub fn lenient(path: &str) -> Vec<String> {
     if !path.contains(['%', '\\', ';']) && !path.contains("//") {
         return Vec::new();
     }
-    let without_parameters: Vec<&str> = path.split('/').map(before_parameters).collect();
-    let once = query::decode_lossy(&without_parameters.join("/"));
-    let twice = query::decode_lossy(&once);
-    let mut readings = vec![resolved(&once)];
-    for text in [&once, &twice] {
-        for reading in [resolved(text), resolved(before_end(text))] {
+    let mut readings = Vec::new();
+    let mut read = |text: &str| {
+        for reading in [text, before_end(text)].into_iter().flat_map(resolved) {
             if !readings.contains(&reading) {
                 readings.push(reading);
             }
         }
+    };
+    // Parameters are cut off before what is decoded, or behind it.
+    let without_parameters: Vec<&str> = path.split('/').map(before_parameters).collect();
+    for text in [&*without_parameters.join("/"), path] {
+        let once = query::decode_lossy(text);
+        read(&once);
+        read(&query::decode_lossy(&once));
     }
     readings
 }
 
-/// A decoded path without empty segments, parameters and dots.
-fn resolved(decoded: &str) -> String {
+/// A decoded path without empty segments, parameters and dots. Whether a slash is left where the
+/// last segment was nothing else (`/admin/;x`, `/admin/.`) is read in both ways.
+fn resolved(decoded: &str) -> impl Iterator<Item = String> {
     let decoded = decoded.replace('\\', "/");
     let mut kept: Vec<&str> = Vec::new();
+    let mut is_last_kept = false;
     for segment in decoded.split('/').map(before_parameters) {
+        is_last_kept = !matches!(segment, "" | "." | "..");
         match segment {
             "" | "." => {}
             ".." => drop(kept.pop()),
             _ => kept.push(segment),
         }
     }
-    let end = if decoded.ends_with('/') && !kept.is_empty() { "/" } else { "" };
-    format!("/{}{end}", kept.join("/"))
+    let path = format!("/{}", kept.join("/"));
+    let with_slash = (!is_last_kept && !kept.is_empty()).then(|| format!("{path}/"));
+    let without = (kept.is_empty() || !decoded.ends_with('/')).then_some(path);
+    without.into_iter().chain(with_slash)
 }
 
 fn before_parameters(segment: &str) -> &str {
@@ -331,7 +340,10 @@ mod tests {
         check("/admin\\x", &["/admin/x"]);
         check("/%5cadmin/x", &["/admin/x"]);
         check("/admin;a=b/x;c", &["/admin/x"]);
-        check("/admin;a=%2f..%2fb", &["/admin"]);
+        check("/admin;a=%2f..%2fb", &["/admin", "/b"]);
+        check("/;%2fadmin%2fx", &["/", "/admin/x"]);
+        check("//admin/%3bx", &["/admin", "/admin/"]);
+        check("/admin%2f.", &["/admin", "/admin/"]);
         check("/x/..;/admin", &["/admin"]);
         check("/x/..%2fadmin", &["/admin"]);
         check("/a%ff%zz", &["/a\u{fffd}%zz"]);

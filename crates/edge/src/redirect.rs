@@ -38,11 +38,14 @@ pub struct RespondConfig {
 impl RedirectConfig {
     pub fn answer(&self, uri: &Uri, headers: &HeaderMap) -> Response<Body> {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let to = self
+        let mut to = self
             .to
             .replace("{host}", host_of(uri, headers).unwrap_or_default())
             .replace("{path}", uri.path())
             .replace("{query}", &query);
+        if self.to.starts_with(['/', '\\']) || self.to.starts_with("{path}") {
+            keep_on_site(&mut to);
+        }
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::PERMANENT_REDIRECT);
         let Ok(location) = HeaderValue::from_str(&to) else {
             return answer::text(StatusCode::BAD_REQUEST, "the request cannot be redirected");
@@ -51,6 +54,13 @@ impl RedirectConfig {
         response.headers_mut().insert(header::LOCATION, location);
         response
     }
+}
+
+/// Has what is meant as a path be one: one that begins with two slashes is another host to browsers,
+/// and they take a backslash for a slash.
+pub(crate) fn keep_on_site(to: &mut String) {
+    let end = to.len() - to.trim_start_matches(['/', '\\']).len();
+    to.replace_range(..end, "/");
 }
 
 impl RespondConfig {
@@ -64,6 +74,21 @@ impl RespondConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_to_a_path_stays_on_its_site() {
+        let check = |to: &str, uri: &str, expected: &str| {
+            let redirect = RedirectConfig { to: to.into(), status: 302 };
+            let response = redirect.answer(&uri.parse().unwrap(), &HeaderMap::new());
+            assert_eq!(response.headers()[header::LOCATION], expected, "{to} for {uri}");
+        };
+        check("{path}{query}", "//evil.test/x?y=//z", "/evil.test/x?y=//z");
+        check("{path}", "///evil.test", "/evil.test");
+        check("/{path}", "/evil.test", "/evil.test");
+        check("/new{path}", "//evil.test", "/new//evil.test");
+        check("https://a.test{path}", "//evil.test", "https://a.test//evil.test");
+        check("{path}", "/x//y", "/x//y");
+    }
 
     #[test]
     fn a_redirect_can_keep_host_path_and_query() {

@@ -133,7 +133,15 @@ pub struct Status {
     state: AtomicU8,
     facts: Mutex<Facts>,
     /// Whoever waits for the operator, which is the server's probe.
-    operator: watch::Sender<Operator>,
+    wanted: watch::Sender<Wanted>,
+}
+
+/// What the operator wants, for who waits for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub operator: Operator,
+    /// How many maintenances have begun: one may be over before anybody has seen it.
+    pub maintenances: u32,
 }
 
 /// What has become of a server by what was learned of it.
@@ -147,10 +155,11 @@ pub struct Change {
 impl Status {
     pub fn new(operator: Operator) -> Self {
         let facts = Facts { operator, ..Facts::default() };
+        let maintenances = u32::from(operator == Operator::Maintenance);
         Self {
             state: AtomicU8::new(facts.state() as u8),
             facts: Mutex::new(facts),
-            operator: watch::Sender::new(operator),
+            wanted: watch::Sender::new(Wanted { operator, maintenances }),
         }
     }
 
@@ -170,14 +179,17 @@ impl Status {
         let after = facts.state();
         // Still under the lock, so that the last to learn is the last to write.
         self.state.store(after as u8, Ordering::Relaxed);
-        self.operator
-            .send_if_modified(|known| std::mem::replace(known, facts.operator) != facts.operator);
+        self.wanted.send_if_modified(|wanted| {
+            let is_new = std::mem::replace(&mut wanted.operator, facts.operator) != facts.operator;
+            wanted.maintenances += u32::from(is_new && facts.operator == Operator::Maintenance);
+            is_new
+        });
         (before != after).then(|| Change { before, after, why: facts.why().to_owned() })
     }
 
     /// What the operator wants, now and whenever that changes.
-    pub fn operator(&self) -> watch::Receiver<Operator> {
-        self.operator.subscribe()
+    pub fn wanted(&self) -> watch::Receiver<Wanted> {
+        self.wanted.subscribe()
     }
 }
 
@@ -221,6 +233,13 @@ mod tests {
     }
 
     #[test]
+    fn who_is_down_or_in_maintenance_has_no_future_there() {
+        let is_down = State::ALL.map(State::is_down);
+        let expected = [State::Down, State::Maintenance];
+        assert_eq!(is_down, State::ALL.map(|state| expected.contains(&state)));
+    }
+
+    #[test]
     fn nothing_that_speaks_against_a_server_gives_it_clients() {
         let takes = |facts: &Facts| (facts.state().takes_new(), facts.state().takes_stuck());
         for operator in OPERATORS {
@@ -256,7 +275,8 @@ mod tests {
         assert_eq!(status.learn(|facts| facts.health = Health::Drain("404".into())), None);
         let change = status.learn(|facts| facts.operator = Operator::Maintenance).unwrap();
         assert_eq!((change.before, change.after), (State::Drain, State::Maintenance));
-        assert_eq!(*status.operator().borrow(), Operator::Maintenance);
+        let wanted = Wanted { operator: Operator::Maintenance, maintenances: 1 };
+        assert_eq!(*status.wanted().borrow(), wanted);
         let change = status.learn(|facts| facts.operator = Operator::Ready).unwrap();
         assert_eq!((change.after, change.why.as_str()), (State::Drain, "404"));
         assert_eq!(status.state(), State::Drain);

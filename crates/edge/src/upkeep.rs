@@ -15,6 +15,9 @@ impl Backend {
     pub fn learn(self: &Arc<Self>, server: &Server, note: impl FnOnce(&mut Facts)) -> bool {
         let Some(change) = server.status.learn(note) else { return false };
         self.tell(server, &change);
+        if change.before.takes_new() {
+            self.end_needless_ejections();
+        }
         // One that has only drained was there all the time, and is warm.
         if change.after == State::Up && change.before != State::Drain {
             server.weight.start_slowly(Instant::now());
@@ -40,6 +43,7 @@ impl Backend {
     /// Sets the weight of `server`, until its configuration has another one.
     pub fn set_weight(self: &Arc<Self>, server: &Server, weight: u16) {
         server.weight.set(weight);
+        self.end_needless_ejections();
         self.look_again();
         self.moving.note_change();
     }

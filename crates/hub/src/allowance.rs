@@ -292,4 +292,111 @@ mod tests {
         assert!((905..=906).contains(&lapses(0.9999)));
         assert!(Allowance::aging(&ClientLimits::NONE, 5, 0.5).is_none());
     }
+
+    /// Of each kind 10 in a second.
+    fn paces() -> ClientLimits {
+        let pace = Pace::new(10, SECOND, 10);
+        ClientLimits { messages: pace, bytes: pace, control: pace, ..ClientLimits::NONE }
+    }
+
+    const KINDS: [Traffic; 3] = [Traffic::Messages, Traffic::Bytes, Traffic::ControlFrames];
+
+    #[test]
+    fn each_kind_is_counted_by_itself_and_the_longest_wait_counts() {
+        let limits = paces();
+        let wait = |taken: [u64; 3]| {
+            let mut allowance = Allowance::default();
+            for (kind, amount) in KINDS.into_iter().zip(taken) {
+                allowance.take(&limits, kind, amount, 50).unwrap();
+            }
+            let must_wait = allowance.must_wait(&limits, 50);
+            assert_eq!(must_wait, allowance.paused_until(50).is_some());
+            allowance.paused_until(50).map_or(0, |until| until - 50)
+        };
+        assert_eq!(wait([9, 9, 9]), 0, "there is one left of each");
+        assert_eq!([wait([10, 0, 0]), wait([0, 10, 0]), wait([0, 0, 10])], [1; 3]);
+        assert_eq!([wait([40, 0, 20]), wait([20, 40, 0]), wait([0, 20, 40])], [31; 3]);
+        let only = ClientLimits { messages: None, control: None, ..limits };
+        let mut allowance = Allowance::default();
+        for kind in KINDS {
+            allowance.take(&only, kind, 15, 50).unwrap();
+        }
+        assert!(allowance.must_wait(&only, 50) && !allowance.is_spare(50));
+        assert_eq!(allowance.paused_until(50), Some(56));
+        let has_pace = KINDS.map(|kind| only.has_pace(kind));
+        assert_eq!(has_pace, [false, true, false]);
+    }
+
+    #[test]
+    fn what_is_not_fresh_is_remembered_and_each_kind_is_looked_at() {
+        for kind in KINDS {
+            let mut allowance = Allowance::default();
+            allowance.take(&paces(), kind, 1, 50).unwrap();
+            assert!(!allowance.is_spare(50) && allowance.is_spare(51), "{kind:?}");
+        }
+        let aging = ClientLimits { lifetime: Some(SECOND), ..ClientLimits::NONE };
+        assert!(!Allowance::aging(&aging, 50, 0.0).unwrap().is_spare(50));
+    }
+
+    #[test]
+    fn a_pause_ends_with_the_first_read_behind_it() {
+        let limits = limits(OverRate::Slow);
+        let mut allowance = Allowance::default();
+        assert!(!allowance.must_wait(&limits, 50) && !allowance.is_unheard());
+        allowance.take(&limits, Traffic::Messages, 11, 50).unwrap();
+        assert!(allowance.must_wait(&limits, 50));
+        assert_eq!((allowance.due(50), allowance.due(51), allowance.due(52)), (52, 52, NEVER));
+        assert!(allowance.is_paused(51) && allowance.is_unheard());
+        assert!(allowance.is_unheard(), "nobody has read since");
+        assert!(!allowance.is_paused(52) && !allowance.is_unheard());
+    }
+
+    #[test]
+    fn a_client_is_too_old_when_its_time_is_over_and_not_before() {
+        let limits = ClientLimits { lifetime: Some(SECOND), ..limits(OverRate::Slow) };
+        let mut allowance = Allowance::aging(&limits, 50, 0.0).unwrap();
+        assert!(!allowance.is_too_old(59) && allowance.is_too_old(60));
+        assert_eq!(allowance.due(50), 60);
+        // Whichever comes first.
+        allowance.take(&limits, Traffic::Messages, 10, 50).unwrap();
+        assert!(allowance.must_wait(&limits, 50));
+        assert_eq!(allowance.due(50), 51);
+    }
+
+    #[test]
+    fn a_slot_holds_what_must_be_remembered_and_no_more() {
+        let slot = Slot::default();
+        assert!(slot.ask(|_| ()).is_none());
+        slot.with(|it| it.take(&paces(), Traffic::Bytes, 2, 50)).unwrap();
+        slot.tidy(51);
+        assert_eq!(slot.ask(|it| it.is_spare(51)), Some(false));
+        slot.tidy(52);
+        assert!(slot.ask(|_| ()).is_none());
+    }
+
+    #[test]
+    fn of_two_sizes_the_smaller_one_holds() {
+        let sizes = |frame_bytes_max, message_bytes_max, fragments_max| Limits {
+            frame_bytes_max,
+            message_bytes_max,
+            fragments_max,
+        };
+        let of = |own: Limits, hub: Limits| {
+            let rules = Rules { limits: own, ..Rules::NONE };
+            ClientLimits { rules, ..ClientLimits::NONE }.sizes(&hub)
+        };
+        assert_eq!(of(sizes(1, 2, 3), sizes(4, 5, 6)), sizes(1, 2, 3));
+        assert_eq!(of(sizes(4, 5, 6), sizes(1, 2, 3)), sizes(1, 2, 3));
+    }
+
+    #[test]
+    fn each_kind_of_message_can_be_refused() {
+        let takes = |text, binary| {
+            let rules = Rules { text, binary, ..Rules::NONE };
+            let limits = ClientLimits { rules, ..ClientLimits::NONE };
+            [Opcode::Text, Opcode::Binary].map(|opcode| limits.check_opcode(opcode).is_ok())
+        };
+        assert_eq!(takes(Allowed::Yes, Allowed::No), [true, false]);
+        assert_eq!(takes(Allowed::No, Allowed::Yes), [false, true]);
+    }
 }

@@ -182,6 +182,70 @@ async fn who_comes_first_is_served_first() {
 }
 
 #[tokio::test]
+async fn room_that_has_just_come_free_is_not_for_who_comes_just_then() {
+    let backend = backend(json!([{ "name": "a", "maxconn": 1 }]));
+    let held = lease(&backend);
+    let waiting = waits(&backend, Caller::edge());
+    until_queued(&backend, 1).await;
+    // As on a worker that has given it back, and has not looked yet who waits.
+    held.server().give_back();
+    assert_eq!(visit(&backend, &Caller::edge(), &[]), "-");
+    held.server().take();
+    drop(held);
+    assert_eq!(waiting.await.unwrap().unwrap().server().name, "a");
+    assert_eq!(backend.servers()[0].current(), 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_any_server_does_not_hold_up_who_could_get_a_backup() {
+    let list = json!([{ "name": "a", "maxconn": 1 },
+                      { "name": "b", "maxconn": 1, "backup": true }]);
+    let backend = backend(list);
+    let a = server(&backend, "a").id;
+    let of_a = lease(&backend);
+    let of_b = at_once(&backend, &Caller::edge(), &[a]).unwrap().unwrap();
+    let first = waits(&backend, Caller::edge());
+    until_queued(&backend, 1).await;
+    let another = Arc::clone(&backend);
+    let second = tokio::spawn(async move { another.lease(&Caller::edge(), &[a]).await });
+    until_queued(&backend, 2).await;
+    drop(of_b);
+    assert_eq!(second.await.unwrap().unwrap().server().name, "b");
+    drop(of_a);
+    assert_eq!(first.await.unwrap().unwrap().server().name, "a");
+}
+
+#[tokio::test]
+async fn who_has_tried_some_gets_no_backup_because_others_are_full() {
+    let list = json!([{ "name": "a", "maxconn": 1 }, { "name": "c" },
+                      { "name": "b", "backup": true }]);
+    let backend = backend(list);
+    let [a, b, c] = ["a", "b", "c"].map(|name| server(&backend, name));
+    let edge = Caller::edge();
+    let held = lease(&backend);
+    assert_eq!(held.server().name, "a");
+    assert_eq!(visit(&backend, &edge, &[c.id]), "c", "it is tried again before a backup");
+    set_up(&backend, &c, false);
+    assert_eq!(visit(&backend, &edge, &[a.id, b.id]), "-", "it is full, not down");
+}
+
+#[tokio::test]
+async fn servers_that_come_take_their_seats() {
+    let backend = backend_with(abc(), json!({ "slowstart": "1h" }));
+    assert_eq!(visit(&backend, &Caller::edge(), &[]), "a");
+    backend.set_servers(&servers(json!([{ "name": "c" }, { "name": "b" }, { "name": "a" }])));
+    let next = [(); 2].map(|()| visit(&backend, &Caller::edge(), &[])).concat();
+    assert!(!next.contains('a'), "it had its turn: {next}");
+    backend.set_servers(&servers(json!([{ "name": "d" }, { "name": "b" }, { "name": "a" }])));
+    let d = server(&backend, "d");
+    let token = backend.stick.token("d");
+    assert_eq!(backend.server_of(token.as_str().as_bytes()), Some(d.id));
+    assert_eq!(d.weight.effective(std::time::Instant::now), 1, "it starts slowly");
+    let a = server(&backend, "a");
+    assert_eq!(a.weight.effective(std::time::Instant::now), SCALE, "it was there");
+}
+
+#[tokio::test]
 async fn whoever_leaves_with_a_lease_in_hand_passes_it_on() {
     let backend = backend(json!([{ "name": "a", "maxconn": 1 }]));
     let held = lease(&backend);
@@ -312,6 +376,17 @@ async fn who_sticks_gets_its_server_while_it_drains_and_not_in_maintenance() {
     assert_eq!(newcomers.concat(), "acac");
     backend.set_operator(&b, Operator::Maintenance);
     assert_eq!(visit(&backend, &stuck_to(b.id), &[]), "a");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_probed_is_up_when_its_maintenance_is_over() {
+    let backend = backend(json!([{ "name": "a" }, { "name": "b", "check": true }]));
+    let [a, b] = ["a", "b"].map(|name| server(&backend, name));
+    for server in [&a, &b] {
+        backend.set_operator(server, Operator::Maintenance);
+        backend.set_operator(server, Operator::Ready);
+    }
+    assert_eq!((a.is_up(), b.is_up()), (true, false));
 }
 
 #[tokio::test]

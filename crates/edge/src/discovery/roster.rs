@@ -12,20 +12,21 @@ use crate::server::ServerConfig;
 use crate::server_state::Operator;
 
 /// A server as it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     pub address: SocketAddr,
     /// What an SRV record says.
     pub record: Option<ServiceRecord>,
 }
 
-/// What an SRV record says of a server besides its port (RFC 2782).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an SRV record says of a server besides its port (RFC 2782). In the order in which they are
+/// asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceRecord {
-    /// The host's name.
-    pub target: String,
     pub priority: u16,
     pub weight: u16,
+    /// The host's name.
+    pub target: String,
 }
 
 /// What a lookup has come to.
@@ -118,8 +119,9 @@ impl Roster {
 
     /// Servers with names and weights, in an order that does not depend on the name server's.
     fn named(&self, mut found: Vec<Found>) -> Vec<ServerConfig> {
-        found.sort_by_key(|it| it.address);
-        found.dedup_by_key(|it| it.address);
+        // Of several records for one address the best counts, whichever comes first: the others
+        // are there already when they are put behind it.
+        found.sort();
         let records = || found.iter().filter_map(|it| it.record.as_ref());
         let first = records().map(|it| it.priority).min();
         let heaviest = records().map(|it| it.weight).max().unwrap_or(0);
@@ -283,6 +285,41 @@ mod tests {
             ("c.test:80", 1, true),
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn an_address_that_is_named_twice_is_one_server_whatever_comes_first() {
+        let twice = [
+            record("10.0.0.1:80", "b.test", 10, 5),
+            record("10.0.0.1:80", "a.test", 20, 9),
+            record("10.0.0.1:80", "c.test", 10, 7),
+            record("10.0.0.1:80", "d.test", 10, 7),
+            record("10.0.0.2:80", "e.test", 20, 7),
+        ];
+        let now = Instant::now();
+        let mut roster = Roster::new(config(|_| {}), Vec::new());
+        let change = roster.take(found(&twice), now).unwrap();
+        let shown: Vec<_> = change.servers.iter().map(|it| (it.name.as_str(), it.backup)).collect();
+        assert_eq!(shown, [("b.test:80", false), ("e.test:80", true)]);
+        for turn in 1..5 {
+            let mut turned = twice.clone();
+            turned.rotate_left(turn);
+            assert_eq!(roster.take(found(&turned), now), None);
+            turned.reverse();
+            assert_eq!(roster.take(found(&turned), now), None);
+        }
+    }
+
+    #[test]
+    fn a_listed_server_keeps_its_name_and_its_address() {
+        let listed: ServerConfig =
+            serde_json::from_str(r#"{ "name": "own", "address": "10.0.0.1:80" }"#).unwrap();
+        let mut roster = Roster::new(config(|_| {}), vec![listed]);
+        let other = |name: &str, address: &str| -> ServerConfig {
+            serde_json::from_value(serde_json::json!({ "name": name, "address": address })).unwrap()
+        };
+        let same = [other("own", "10.0.0.9:80"), other("another", "10.0.0.1:80")];
+        assert_eq!(roster.take(Looked::Listed(same.to_vec()), Instant::now()), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod http_witness;
 mod parsers;
 mod play;
 mod rig;
+mod rules;
 mod script;
 mod stub;
 mod tunnel_witness;
@@ -14,9 +15,9 @@ mod tunnel_witness;
 use tokio::runtime::{Builder, LocalOptions};
 
 pub use self::parsers::{origins, paths};
+use self::play::Met;
 use self::rig::{Limited, Pinging, Rig};
 use self::script::ORDER;
-use crate::end::{Party, Reason};
 
 /// Panics if the input breaks its promise.
 pub type Body = fn(&[u8]);
@@ -45,8 +46,7 @@ fn in_tunnel(script: &[u8]) -> Vec<u8> {
     [HANDSHAKE, &[ORDER, b'A', ORDER, b'w', ORDER, b'a'], script].concat()
 }
 
-/// Says how connections have ended.
-fn run(setting: u8, script: &[u8]) -> Vec<(Party, Reason)> {
+fn run(setting: u8, script: &[u8]) -> Met {
     fastrand::seed(0);
     let capacity = [64 * 1024, 4096, 300, 40][usize::from(setting & 3)];
     let limits = [Limited::Default, Limited::Strict, Limited::Off, Limited::Narrow];

@@ -13,15 +13,21 @@ use super::tunnel_witness::{self, Direction};
 use crate::end::{Party, Reason};
 
 /// Plays `script` on `rig`, waits until all that it began has ended, and checks what everybody got.
-/// Says how connections have ended.
-pub async fn play(rig: Rig, script: &[u8]) -> Vec<(Party, Reason)> {
+/// Says what the edge has met with.
+pub async fn play(rig: Rig, script: &[u8]) -> Met {
     let mut play = Play { rig, clients: Vec::new(), servers: Vec::new(), turn: (Side::Client, 0) };
     for step in steps(script) {
         play.take(step).await;
     }
     play.finish().await;
     play.check();
-    play.rig.ends().collect()
+    Met { ends: play.rig.ends().collect(), rules: play.rig.met_rules().collect() }
+}
+
+/// What an edge has met with: how connections have ended, and the rules that have held.
+pub struct Met {
+    pub ends: Vec<(Party, Reason)>,
+    pub rules: Vec<usize>,
 }
 
 struct Play {

@@ -18,6 +18,7 @@ use tidewire_runtime::memory::{MemoryStream, Network, pair};
 use tidewire_runtime::socket::Socket;
 use tidewire_runtime::worker::{Service, Worker};
 
+use super::rules::rules;
 use super::stub::Stub;
 use crate::address_rules::AddressRules;
 use crate::arrival::Arrivals;
@@ -39,7 +40,6 @@ use crate::origin::OriginConfig;
 use crate::pings::{PingConfig, Pings};
 use crate::redirect::{RedirectConfig, RespondConfig};
 use crate::route::{Matcher, Route, Target};
-use crate::rules::Rules;
 use crate::rules::changes::Changes;
 use crate::rules::condition::Condition;
 use crate::service::{Edge, EdgeService, EdgeShard};
@@ -117,7 +117,8 @@ impl Rig {
     /// What is on its way to a peer is at most `capacity` bytes.
     pub fn new(capacity: usize, limits: Limited, pinging: Pinging) -> Self {
         let edge = Arc::new(edge(limits, pinging.pings()));
-        let metrics = Arc::new(EdgeMetrics::new(edge.routes.len(), edge.authorities.len()));
+        let metrics = EdgeMetrics::new(edge.routes.len(), edge.authorities.len());
+        let metrics = Arc::new(metrics.with_rules(edge.rules.0.len()));
         let worker = Worker::alone();
         let endpoints = vec![Rc::new(Stub) as Rc<_>];
         let shard =
@@ -170,6 +171,12 @@ impl Rig {
             backend.queued() > 0 || backend.servers().iter().any(|server| server.current() > 0)
         };
         self.worker.metrics().connections.value() == 0 && !self.edge.backends.iter().any(is_held)
+    }
+
+    /// The rules that have held for some request, by index.
+    pub fn met_rules(&self) -> impl Iterator<Item = usize> {
+        let counted = self.metrics.rules.iter().enumerate();
+        counted.filter(|(_, hits)| hits.value() > 0).map(|(index, _)| index)
     }
 
     /// The ends that there were.
@@ -225,7 +232,7 @@ fn edge(limits: Limited, pings: Pings) -> Edge {
         listener_doors: vec![door("public", &of_listener)],
         route_doors: routes.iter().map(|it| door(&it.name, &it.limits.quotas)).collect(),
         head_limits: vec![HttpConfig::default().limits()],
-        rules: Rules::default(),
+        rules: rules(),
         routes,
         identity_headers: IdentityHeaders::of(&authorities),
         authorities,

@@ -1,11 +1,13 @@
 //! The seeds, and mutations of them.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::panic;
 use std::sync::Once;
 
 use self::replay::Random;
 use super::*;
+use crate::end::Reason;
 
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
@@ -37,16 +39,26 @@ fn every_seed_keeps_the_promises() {
 fn the_seeds_reach_the_ends_that_there_are() {
     let mut reached = Vec::new();
     for seed in replay::seeds("edge") {
-        reached.extend(run(seed[0], &seed[1..]));
+        reached.extend(run(seed[0], &seed[1..]).ends);
     }
     for seed in replay::seeds("tunnel") {
-        reached.extend(run(seed[0], &in_tunnel(&seed[1..])));
+        reached.extend(run(seed[0], &in_tunnel(&seed[1..])).ends);
     }
-    reached.extend(run(3, &unread_download()));
+    reached.extend(run(3, &unread_download()).ends);
     let reached = |reason: &Reason| reached.iter().any(|(_, there)| there == reason);
     let is_missed = |reason: &&Reason| !reached(reason) && !ELSEWHERE.contains(reason);
     let missed: Vec<_> = Reason::ALL.iter().filter(is_missed).collect();
     assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn the_seeds_meet_every_rule() {
+    let seeds = replay::seeds("edge").into_iter();
+    let met: HashSet<usize> = seeds.flat_map(|seed| run(seed[0], &seed[1..]).rules).collect();
+    let rules = rules::rules().0;
+    let unmet = rules.iter().enumerate().filter(|(index, _)| !met.contains(index));
+    let unmet: Vec<_> = unmet.map(|(_, rule)| &rule.name).collect();
+    assert!(unmet.is_empty(), "{unmet:?}");
 }
 
 /// More than hyper takes of an answer before a client has taken it; too long for a seed.

@@ -1,9 +1,9 @@
-//! The probe that asks for a path and looks at the answer: its status, its text, and whether the
-//! server says that it drains.
+//! The probe that asks for a path and looks at the answer: its status, what else is expected of it,
+//! and whether the server says that it drains.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 
 use super::stream::ProbeStream;
 use super::target::Target;
-use super::{Answer, CheckConfig, ProbeError, tcp};
+use super::{Answer, CheckConfig, ProbeError, expectation, tcp};
 use crate::address::Address;
 
 /// Asks the server for the check's path.
@@ -57,38 +57,13 @@ async fn judge(check: &CheckConfig, response: Response<Incoming>) -> Result<Answ
     if !is_healthy {
         return Err(ProbeError::Status(status));
     }
-    match &check.expect {
-        Some(text) if !has_text(response.into_body(), text).await? => {
-            Err(ProbeError::Unexpected(text.clone()))
-        }
-        _ => Ok(Answer::Well),
-    }
+    expectation::check_headers(check, response.headers())?;
+    expectation::check_body(check, response.into_body()).await?;
+    Ok(Answer::Well)
 }
 
 fn says_drain(headers: &HeaderMap) -> bool {
     headers.get(STATE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"drain"))
-}
-
-/// Whether `body` has `text` within what of it is read.
-async fn has_text(body: Incoming, text: &str) -> Result<bool, ProbeError> {
-    let mut body = Limited::new(body, BODY_BYTES);
-    let mut read = Vec::new();
-    loop {
-        match body.frame().await {
-            Some(Ok(frame)) => read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
-            Some(Err(error)) if error.is::<LengthLimitError>() => return Ok(false),
-            Some(Err(_)) => return Err(ProbeError::BrokeOff),
-            None => return Ok(has(&read, text)),
-        }
-        // A server need not end what it says for this.
-        if has(&read, text) {
-            return Ok(true);
-        }
-    }
-}
-
-fn has(bytes: &[u8], text: &str) -> bool {
-    text.is_empty() || bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 /// The plan has looked at each part of it; what is wrong all the same is left out.
@@ -181,5 +156,4 @@ fn header_map(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, ProbeError> 
 pub const STATE: &str = "tidewire-state";
 
 const HEAD_BYTES: usize = 16 * 1024;
-const BODY_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 64;

@@ -4,6 +4,7 @@
 //! server. To add a kind of probe: a file here, a variant of [`ProbeKind`], and its line in
 //! [`probe`].
 
+pub mod expectation;
 pub mod http;
 pub mod machine;
 pub mod status;
@@ -22,10 +23,12 @@ use tidewire_runtime::percent::Percent;
 use tidewire_runtime::tls::error::TlsError;
 use tidewire_runtime::units::Period;
 
+use self::expectation::BodyPattern;
 use self::status::StatusRange;
 use self::target::Target;
 use crate::backend::Backend;
 use crate::connector::no_source;
+use crate::rules::text_pattern::TextPattern;
 use crate::server::Server;
 
 /// How the servers of a backend that have `check = true` are probed.
@@ -43,7 +46,8 @@ pub struct CheckConfig {
     /// Whether a probe's connection begins with a header of the PROXY protocol, as the backend's
     /// `send_proxy` says: one that says that it is the edge's own. By default as with `tls`.
     pub send_proxy: Option<bool>,
-    /// The path that an http or websocket probe asks for.
+    /// The path that an http or websocket probe asks for; `*` is for an http probe with the method
+    /// `OPTIONS`.
     pub path: String,
     /// The Host header of an http or websocket probe; the server's address when it is not set.
     pub host: Option<String>,
@@ -61,6 +65,12 @@ pub struct CheckConfig {
     pub drain_status: Vec<StatusRange>,
     /// A text that the body of a healthy answer has, within its first 64 KiB.
     pub expect: Option<String>,
+    /// A regular expression that the body of a healthy answer matches, or the first 64 KiB of a
+    /// longer one. Without look-around; `\w`, `\d` and `(?i)` are about ASCII.
+    pub expect_regex: Option<BodyPattern>,
+    /// Headers that a healthy answer has, each with this value. A `*` at its beginning or end stands
+    /// for anything.
+    pub expect_headers: BTreeMap<String, TextPattern>,
     /// The time between the starts of two probes of a server.
     pub interval: Period,
     /// That time while probes speak against the server's present state; `interval` when not set.
@@ -85,7 +95,8 @@ pub enum ProbeKind {
     /// Connects.
     #[default]
     Tcp,
-    /// Connects and asks for `path`: the answer must have one of `status`, and the text `expect`.
+    /// Connects and asks for `path`: the answer must have one of `status`, and what `expect`,
+    /// `expect_regex` and `expect_headers` say.
     Http,
     /// Connects, makes a WebSocket handshake on `path`, sends a ping and waits for its pong: what
     /// clients do works, not only the port.
@@ -119,6 +130,10 @@ pub enum ProbeError {
     Status(u16),
     #[error("the answer does not have the text {0:?}")]
     Unexpected(String),
+    #[error("the answer does not match {0:?}")]
+    NoMatch(String),
+    #[error("the answer does not have the header {0} as {1:?}")]
+    Header(String, String),
     #[error("no valid 101: {0}")]
     Switch(String),
     #[error("no pong, but {0}")]
@@ -151,6 +166,8 @@ impl Default for CheckConfig {
             status: Vec::new(),
             drain_status: Vec::new(),
             expect: None,
+            expect_regex: None,
+            expect_headers: BTreeMap::new(),
             interval: Period::from_secs(2),
             fast_interval: None,
             down_interval: None,

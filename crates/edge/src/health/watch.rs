@@ -14,7 +14,7 @@ use super::machine::{Found, Machine, Pace, Verdict};
 use super::{Answer, CheckConfig, ProbeError, probe};
 use crate::backend::Backend;
 use crate::server::{Server, ServerId};
-use crate::server_state::{Health, Operator};
+use crate::server_state::{Health, Operator, Wanted};
 
 /// Starts the probes of all `backends` on the control plane.
 pub fn spawn(backends: &[Arc<Backend>], control: &Handle) -> Vec<JoinHandle<()>> {
@@ -48,26 +48,31 @@ async fn keep(backend: Arc<Backend>) {
 pub async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
     let check = &backend.check;
     let pace = pace(check);
-    let mut operator = server.status.operator();
+    let mut wanted = server.status.wanted();
     let mut machine = Machine::new(check.rise, check.fall);
-    if *operator.borrow_and_update() != Operator::Maintenance {
+    // Of these the machine knows.
+    let mut maintenances = 0;
+    if wanted.borrow_and_update().operator != Operator::Maintenance {
         // Spread over the interval, so that many servers are not probed in one burst.
         tokio::time::sleep(pace.settled.mul_f64(fastrand::f64() / 4.0)).await;
     }
     loop {
-        if until_probed(&mut operator).await {
+        let begun = until_probed(&mut wanted).await;
+        if begun != maintenances {
+            maintenances = begun;
             machine = Machine::after_maintenance(check.rise, check.fall);
         }
         let start = Instant::now();
         let result = tokio::select! {
+            biased;
+            () = until_maintenance(&mut wanted, maintenances) => continue,
             result = probe(&backend, &server) => result,
-            () = until_maintenance(&mut operator) => continue,
         };
         note(&backend, &server, &mut machine, result, start.elapsed());
         let wait = varied(machine.wait(&pace), check.spread.factor(), fastrand::f64());
         tokio::select! {
             () = tokio::time::sleep_until(start + wait) => {}
-            () = until_maintenance(&mut operator) => {}
+            () = until_maintenance(&mut wanted, maintenances) => {}
         }
     }
 }
@@ -107,16 +112,16 @@ fn note(
     backend.learn(server, |facts| facts.health = health);
 }
 
-/// Waits while the operator wants no probes; true when that was so.
-async fn until_probed(operator: &mut watch::Receiver<Operator>) -> bool {
-    let was_waiting = *operator.borrow_and_update() == Operator::Maintenance;
+/// Waits while the operator wants no probes: how many maintenances there were.
+async fn until_probed(wanted: &mut watch::Receiver<Wanted>) -> u32 {
     // The sender is the server, which is there.
-    let _ = operator.wait_for(|&it| it != Operator::Maintenance).await;
-    was_waiting
+    let _ = wanted.wait_for(|it| it.operator != Operator::Maintenance).await;
+    wanted.borrow().maintenances
 }
 
-async fn until_maintenance(operator: &mut watch::Receiver<Operator>) {
-    let _ = operator.wait_for(|&it| it == Operator::Maintenance).await;
+/// Waits for a maintenance after as many, also if it is over by then.
+async fn until_maintenance(wanted: &mut watch::Receiver<Wanted>, known: u32) {
+    let _ = wanted.wait_for(|it| it.maintenances != known).await;
 }
 
 fn pace(check: &CheckConfig) -> Pace {
@@ -146,5 +151,73 @@ mod tests {
         assert_eq!([varied(0.1, 0.0), varied(0.1, 0.5), varied(0.1, 1.0)], [9_000, 10_000, 11_000]);
         assert_eq!(varied(0.0, 0.3), 10_000);
         assert_eq!(varied(1.0, 0.0), LEAST.as_millis());
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let wait = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait).await.expect(what);
+    }
+
+    /// A probed server that is there, under the state that its operator begins with.
+    fn probed(
+        listener: &std::net::TcpListener,
+        state: &str,
+        interval: &str,
+    ) -> (Arc<Backend>, Arc<Server>) {
+        let config = serde_json::json!({
+            "name": "nodes",
+            "server": [{ "name": "a", "address": listener.local_addr().unwrap().to_string(),
+                         "check": true, "state": state }],
+            "check": { "interval": interval, "rise": 3, "fall": 3 },
+        });
+        let config = serde_json::from_value(config).unwrap();
+        let backend = Arc::new(Backend::new(0, &config, &Default::default()));
+        let server = Arc::clone(&backend.servers()[0]);
+        (backend, server)
+    }
+
+    #[tokio::test]
+    async fn a_maintenance_that_is_over_at_once_is_followed_by_a_probe() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (backend, server) = probed(&listener, "ready", "20ms");
+        tokio::spawn(keep(Arc::clone(&backend)));
+        let checks = || server.counts.checks.load(Ordering::Relaxed);
+        until("it is probed", || checks() > 0).await;
+        for _ in 0..3 {
+            backend.set_operator(&server, Operator::Maintenance);
+            backend.set_operator(&server, Operator::Ready);
+            assert!(!server.is_up(), "nobody knows whether it is there");
+            let before = checks();
+            until("it is up again", || server.is_up()).await;
+            assert_eq!(checks(), before + 1, "one good probe is enough");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_begins_in_maintenance_is_probed_after_it_and_one_that_is_gone_never() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (backend, server) = probed(&listener, "maintenance", "1h");
+        let keeper = tokio::spawn(keep(Arc::clone(&backend)));
+        let checks = || server.counts.checks.load(Ordering::Relaxed);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(checks(), 0);
+        backend.set_operator(&server, Operator::Drain);
+        // At once, each time: the next one of those that come by the clock would be in an hour.
+        for count in 1..4 {
+            until("it is probed", || checks() == count).await;
+            assert_eq!(server.status.facts().health, Health::Up);
+            backend.set_operator(&server, Operator::Maintenance);
+            backend.set_operator(&server, Operator::Ready);
+        }
+        // Whoever is not listed has a reference less: that of its probe.
+        backend.set_servers(&[]);
+        until("its probe ends", || Arc::strong_count(&server) == 1).await;
+        keeper.abort();
     }
 }

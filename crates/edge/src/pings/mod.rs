@@ -10,6 +10,8 @@
 
 pub(crate) mod peer;
 pub(crate) mod sieve;
+#[cfg(test)]
+mod simulation;
 
 use std::task::{Context, Poll};
 use std::time::Instant;

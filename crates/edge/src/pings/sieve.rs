@@ -305,6 +305,33 @@ mod tests {
     }
 
     #[test]
+    fn only_the_answer_to_the_last_ping_says_how_long_it_took_and_once() {
+        let mut sieve = pinging(true, 2);
+        let mut answers = |number| {
+            let mut pong = frame(true, Opcode::Pong, &payload(0x8A08_8A08, number));
+            let all = 0..pong.len();
+            sieve.sift(&Cursor::new(), &mut pong, all);
+            sieve.take_round_trip().is_some()
+        };
+        assert!(!answers(1), "it is an answer to another one");
+        assert!(answers(2));
+        assert!(!answers(2), "it has answered already");
+    }
+
+    #[test]
+    fn what_was_said_before_is_looked_at_for_pings() {
+        let check = |said: &[u8], expected| {
+            let mut sieve = Sieve::new(1, false);
+            sieve.see(said);
+            assert_eq!(sieve.take_ping(), expected, "{said:x?}");
+        };
+        check(b"", false);
+        check(&frame(false, Opcode::Text, b"\x89\x00"), false);
+        check(&frame(false, Opcode::Ping, b""), true);
+        check(&[frame(false, Opcode::Text, b"a"), frame(false, Opcode::Ping, b"")].concat(), true);
+    }
+
+    #[test]
     fn a_peers_own_pings_are_seen_and_pass() {
         let mut sieve = pinging(true, 1);
         let ping = frame(true, Opcode::Ping, b"there?");

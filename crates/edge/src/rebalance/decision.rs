@@ -290,8 +290,7 @@ struct Peaks {
 impl Peaks {
     fn note(&mut self, now: Duration, count: u64) -> u64 {
         if now >= self.begun + RETURN {
-            self.before = if now >= self.begun + 2 * RETURN { 0 } else { self.current };
-            self.current = 0;
+            self.before = std::mem::take(&mut self.current);
             self.begun = now;
         }
         self.current = self.current.max(count);

@@ -25,6 +25,7 @@ use self::condition::{Asked, Condition};
 use self::template::{Known, Piece, Template};
 use crate::answer::{self, Body};
 use crate::path::{self, PathPattern, Reading};
+use crate::redirect::keep_on_site;
 
 /// The rules of a node, in their order.
 #[derive(Debug, Default)]
@@ -181,11 +182,8 @@ impl Deny {
 impl Redirect {
     fn answer(&self, asked: &Asked<'_>, patterns: &[PathPattern]) -> Response<Body> {
         let mut to = self.to.fill(asked, patterns).unwrap_or_default();
-        // A path that begins with two slashes is another host to browsers, and they take a
-        // backslash for one.
         if self.is_path() {
-            let end = to.len() - to.trim_start_matches(['/', '\\']).len();
-            to.replace_range(..end, "/");
+            keep_on_site(&mut to);
         }
         let Ok(location) = HeaderValue::from_str(&to) else {
             return answer::text(StatusCode::BAD_REQUEST, "the request cannot be redirected");

@@ -65,6 +65,8 @@ impl Known {
 
     fn write(self, asked: &Asked<'_>, text: &mut String) {
         match self {
+            // Of a Unix socket; servers hear the same in `X-Forwarded-For`.
+            Self::ClientAddress if asked.client.is_unspecified() => text.push_str("unknown"),
             Self::ClientAddress => {
                 let _ = write!(text, "{}", asked.client);
             }

@@ -131,3 +131,35 @@ impl Stick {
 fn is_tls(headers: &HeaderMap) -> bool {
     headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_session_goes_before_a_cookie() {
+        let config = json!({
+            "name": "nodes",
+            "server": [{ "name": "a", "address": "127.0.0.1:1" },
+                       { "name": "b", "address": "127.0.0.1:2" }],
+            "stick": { "insert": { "cookie": "c" }, "session": { "query": "sid" } },
+        });
+        let config = serde_json::from_value(config).unwrap();
+        let backend = Arc::new(Backend::new(0, &config, &Default::default()));
+        let [a, b] = [0, 1].map(|seat| backend.servers()[seat].id);
+        let sessions = backend.stick.sessions.as_ref().unwrap();
+        sessions.remember(b"known", b, Instant::now());
+        let read = |uri: &str| {
+            let cookie = format!("c={}", backend.stick.token("a").as_str());
+            let mut request =
+                Request::get(uri).header("cookie", cookie).body(()).expect("it is right");
+            backend.stick.read(&backend, &mut request).server
+        };
+        assert_eq!(read("/?sid=known"), Some(b));
+        assert_eq!([read("/?sid=other"), read("/")], [Some(a); 2]);
+    }
+}

@@ -264,6 +264,9 @@ mod tests {
         }
         assert_eq!(sessions.server_of(b"silent", after(36)), None);
         assert_eq!(sessions.server_of(b"other", after(36)), None);
+        // Twice the time at most, also when nobody has asked for anything.
+        sessions.remember(b"alone", server, after(50));
+        assert_eq!(sessions.server_of(b"alone", after(71)), None);
     }
 
     #[test]

@@ -83,3 +83,6 @@ fn poll(channel: &mut Channel, cx: &mut Context<'_>) -> Poll<Result<(), TlsError
 /// rustls divides it by the tickets that it keeps of each server, 8, for the number of servers.
 /// Servers that share a name share a place.
 const SESSIONS: usize = 8 * 512;
+
+#[cfg(test)]
+pub(super) mod tests;

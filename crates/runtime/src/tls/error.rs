@@ -146,6 +146,10 @@ fn of_certificate(error: &Error) -> String {
                 }
             }
         }
+        // Such as after an authority was made anew, under its old name.
+        CertificateError::BadSignature => {
+            "is signed with another key than its issuer's, or the server has not its key".to_owned()
+        }
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "is that of an authority, and not of a server".to_owned()
         }

@@ -204,12 +204,12 @@ fn nothing_is_kept_after_a_burst() {
 }
 
 /// Both sides' configurations.
-struct Configs {
-    server: TlsConfig,
-    client: Arc<ClientConfig>,
+pub(super) struct Configs {
+    pub(super) server: TlsConfig,
+    pub(super) client: Arc<ClientConfig>,
 }
 
-fn configs(version: &'static SupportedProtocolVersion) -> Configs {
+pub(super) fn configs(version: &'static SupportedProtocolVersion) -> Configs {
     // Small hellos, of a cipher suite that the forger knows.
     let mut provider = default_provider();
     provider.kx_groups = vec![kx_group::X25519];
@@ -218,7 +218,9 @@ fn configs(version: &'static SupportedProtocolVersion) -> Configs {
         cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     ];
     let provider = Arc::new(provider);
-    let issued = rcgen::generate_simple_self_signed(["tidewire.test".to_owned()]).unwrap();
+    let issued =
+        rcgen::generate_simple_self_signed(["tidewire.test", "*.tidewire.test"].map(str::to_owned));
+    let issued = issued.unwrap();
     let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
     let certificate = issued.cert.der().clone();
     let mut roots = RootCertStore::empty();
@@ -290,7 +292,7 @@ fn heard(client: &mut ClientConnection, sealed: &[u8]) -> Vec<u8> {
     plaintext
 }
 
-fn seal(session: &mut Session, slices: &[IoSlice<'_>]) -> (usize, Vec<u8>) {
+pub(super) fn seal(session: &mut Session, slices: &[IoSlice<'_>]) -> (usize, Vec<u8>) {
     with_outgoing(|outgoing| {
         let (taken, end) = session.seal(slices, outgoing, 0).unwrap();
         (taken, outgoing.sealed[..end].to_vec())

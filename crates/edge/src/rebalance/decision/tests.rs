@@ -25,6 +25,9 @@ struct Fleet {
     now: Duration,
     decision: Decision,
     told: Vec<(Duration, Quota)>,
+    /// How many each server has given up, and got of those.
+    given_up: Vec<u64>,
+    got: Vec<u64>,
     news: Vec<News>,
     random: fastrand::Rng,
     balance: Balance,
@@ -46,6 +49,8 @@ impl Fleet {
             now: Duration::ZERO,
             decision: Decision::new(terms),
             told: Vec::new(),
+            given_up: vec![0; servers.len()],
+            got: vec![0; servers.len()],
             news: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             balance,
@@ -79,6 +84,15 @@ impl Fleet {
         }
     }
 
+    /// Whether all are within the band, and nobody is on the way.
+    fn rests(&self, band: f64) -> bool {
+        let takers = || self.standings.iter().filter_map(|it| Some((it, it.role.weight()?)));
+        let each = || takers().map(|(it, weight)| f64::from(it.members) / f64::from(weight));
+        let (least, most) = (each().fold(f64::INFINITY, f64::min), each().fold(0.0, f64::max));
+        let is_empty = self.standings.iter().all(|it| it.role != Role::Empties || it.members == 0);
+        self.coming.is_empty() && is_empty && most <= least * (1.0 + band)
+    }
+
     fn tick(&mut self) {
         self.now += TICK;
         let (back, coming) = self.coming.iter().partition(|(at, _)| *at <= self.now);
@@ -87,13 +101,17 @@ impl Fleet {
         for (_, was) in back {
             let server = self.choose(was);
             self.standings[server].members += 1;
+            self.got[server] += 1;
         }
         let (quotas, news) = self.decision.decide(self.now, &self.standings);
         self.news.extend(news);
+        let band = self.decision.terms.band.unwrap_or_default();
+        assert!(quotas.is_empty() || !self.rests(band), "{quotas:?} of {:?}", self.standings);
         for quota in quotas {
             self.told.push((self.now, quota));
             let standing = &mut self.standings[quota.index];
             assert!(quota.most <= standing.members, "more are told than there are");
+            self.given_up[quota.index] += u64::from(quota.most);
             standing.members -= quota.most;
             for _ in 0..quota.most {
                 let wait = Duration::from_millis(self.random.u64(0..=self.back_ms));
@@ -167,6 +185,7 @@ fn fleets_of_all_kinds_come_to_rest_within_the_band() {
         let balance = if random.bool() { Balance::Leastconn } else { Balance::Roundrobin };
         // Taken in turn, clients are shared by count, not by weight.
         let is_weighted = matches!(balance, Balance::Leastconn);
+        let is_in_turn = !is_weighted;
         let servers: Vec<_> = servers
             .iter()
             .map(|&(it, weight)| (it, if is_weighted { weight } else { 1 }))
@@ -181,6 +200,11 @@ fn fleets_of_all_kinds_come_to_rest_within_the_band() {
         assert!(fleet.fastest() <= u64::from(rate) + burst, "seed {seed}: {}", fleet.fastest());
         assert!(!fleet.news.iter().any(|it| matches!(it, News::Futile(_))), "seed {seed}");
         assert!(!fleet.decision.is_busy(), "seed {seed}");
+        // Who is moved goes where there are too few: nobody is moved on from there.
+        for (given_up, got) in fleet.given_up.iter().zip(&fleet.got) {
+            let is_one_way = *given_up == 0 || *got <= fleet.standings.len() as u64;
+            assert!(is_one_way || is_in_turn, "seed {seed}: {given_up} and {got}");
+        }
         let moved = fleet.moved();
         fleet.run(120);
         assert_eq!(fleet.moved(), moved, "seed {seed}: it does not rest");
@@ -195,6 +219,68 @@ fn who_has_not_come_back_yet_does_not_make_others_move() {
     fleet.back_ms = 20_000;
     fleet.run(120);
     assert!(fleet.moved() <= 1010, "{}", fleet.moved());
+    fleet.expect_within(0.02, 1);
+}
+
+#[test]
+fn whenever_it_begins_no_more_move_than_must() {
+    for begin in (0..100).step_by(7) {
+        let servers = [(1500, 1), (1500, 1), (0, 1)];
+        let mut fleet = Fleet::new(begin, terms(0.02, 0, 3000), &servers, Balance::Leastconn);
+        fleet.back_ms = 20_000;
+        let role = std::mem::replace(&mut fleet.standings[2].role, Role::Keeps);
+        fleet.run(begin);
+        assert_eq!(fleet.moved(), 0);
+        fleet.standings[2].role = role;
+        fleet.run(120);
+        assert!(fleet.moved() <= 1010, "begun at {begin}: {}", fleet.moved());
+        fleet.expect_within(0.02, begin);
+    }
+}
+
+#[test]
+fn nobody_moves_for_a_place_that_is_meant_for_who_is_on_the_way() {
+    let mut decision = Decision::new(terms(0.02, 0, 1000));
+    let takes = |id, members, room| Standing { id, role: Role::Takes { weight: 1, room }, members };
+    let mut told = 0;
+    for tick in 1..100 {
+        let standings = [takes(0, 1000 - told, u32::MAX), takes(1, 0, 100)];
+        let (quotas, _) = decision.decide(TICK * tick, &standings);
+        told += quotas.iter().map(|it| it.most).sum::<u32>();
+    }
+    assert_eq!(told, 100);
+}
+
+#[test]
+fn within_the_band_nobody_moves() {
+    let moved = |most| {
+        let servers = [(most, 1), (1000, 1), (2000, 2)];
+        let mut fleet = Fleet::new(1, terms(0.05, 0, 100), &servers, Balance::Leastconn);
+        fleet.run(60);
+        fleet.moved()
+    };
+    assert_eq!(moved(1050), 0);
+    assert!(moved(1051) > 0);
+}
+
+#[test]
+fn each_change_of_servers_and_each_rest_begins_the_delay_anew() {
+    let mut fleet = Fleet::new(1, terms(0.02, 30, 100), &[(500, 1), (0, 1)], Balance::Leastconn);
+    fleet.run(25);
+    // Another one in its place: they are apart all the time.
+    fleet.standings[1].id = 9;
+    fleet.run(25);
+    assert_eq!(fleet.moved(), 0);
+    fleet.run(60);
+    fleet.expect_within(0.02, 1);
+    // Clients leave one of them; that has been so for no time.
+    let moved = fleet.moved();
+    fleet.run(100);
+    fleet.standings[1].members -= 100;
+    // Those who have left are waited for, too.
+    fleet.run(25);
+    assert_eq!(fleet.moved(), moved);
+    fleet.run(150);
     fleet.expect_within(0.02, 1);
 }
 
@@ -257,6 +343,8 @@ fn clients_that_come_back_to_where_they_were_are_given_up_on() {
     let moved = fleet.moved();
     fleet.balance = Balance::Leastconn;
     fleet.standings.push(Standing { id: 9, role: fleet.standings[2].role, members: 0 });
+    fleet.given_up.push(0);
+    fleet.got.push(0);
     fleet.run(60);
     assert!(fleet.moved() > moved);
     fleet.expect_within(0.02, 1);

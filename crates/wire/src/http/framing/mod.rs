@@ -389,9 +389,11 @@ impl Follower {
 
     fn value(&mut self, bytes: &[u8]) -> Result<usize, FramingFault> {
         let taken = bytes::value(bytes);
-        self.count_header(taken)?;
-        if self.known != Known::Other {
+        if self.known == Known::Other {
+            self.count_header(taken)?;
+        } else {
             for &byte in &bytes[..taken] {
+                self.count_header(1)?;
                 self.element(byte)?;
             }
         }

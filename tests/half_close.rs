@@ -1,0 +1,120 @@
+//! One side has said all that it had to say, and the other one has not: what is still said arrives,
+//! and arrives whole.
+//!
+//! Both cases of nginx's `stream_proxy_half_close.t`, in tunnels, with more to deliver than any
+//! buffer holds. The last words themselves are in `upgrade.rs`, how long one waits for them is in
+//! `tunnel.rs`.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tidewire_testkit::backend::Backend;
+use tidewire_testkit::certs::{Authority, Wanted};
+use tidewire_testkit::peer::Peer;
+use tidewire_testkit::script;
+use tidewire_testkit::tidewire::{Tidewire, command, edge};
+use tidewire_testkit::tls::TlsClient;
+use tidewire_testkit::websocket::{Got, Opcode, WebSocket, handshake};
+
+/// The frames of a stream that is longer than what sockets and the edge hold of it.
+const FRAMES: usize = 256;
+const FRAME_BYTES: usize = 32 * 1024;
+
+fn send_all(socket: &mut WebSocket) {
+    for index in 0..FRAMES {
+        socket.send_frame(Opcode::Binary, &vec![index as u8; FRAME_BYTES]);
+    }
+}
+
+/// The frames that come before the end.
+fn take_all(socket: &mut WebSocket) -> usize {
+    let mut count = 0;
+    loop {
+        match socket.next() {
+            Got::Binary(bytes) => {
+                assert_eq!(bytes, vec![count as u8; FRAME_BYTES], "frame {count}");
+                count += 1;
+            }
+            Got::End => return count,
+            other => panic!("{other:?} behind {count} frames"),
+        }
+    }
+}
+
+/// A server that says its part when it has heard the end of its client's.
+fn speaks_last() -> Backend {
+    Backend::start(|request, peer| {
+        let mut socket = script::accepts(request, peer);
+        while socket.next() != Got::End {}
+        send_all(&mut socket);
+        peer.close();
+    })
+}
+
+/// A client that has ended its direction gets all that its server says then, though it takes its
+/// time.
+#[track_caller]
+fn check_client_ends(more: &str) {
+    let server = speaks_last();
+    let edge = Tidewire::run(&edge(&[server.address()], more));
+    let mut socket = WebSocket::connect(edge.address(), "/ws");
+    socket.peer.finish();
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(take_all(&mut socket), FRAMES, "{more}");
+}
+
+#[test]
+fn what_a_server_says_after_its_client_s_end_arrives_whole() {
+    check_client_ends("");
+    check_client_ends("[limits]\nprofile = \"off\"");
+    check_client_ends("[limits]\nprofile = \"strict\"");
+}
+
+/// A server that ends its direction at once, and says how many frames it has heard then.
+fn listens_on(heard: mpsc::Sender<usize>) -> Backend {
+    Backend::start(move |request, peer| {
+        let mut socket = script::accepts(request, peer);
+        socket.peer.finish();
+        thread::sleep(Duration::from_millis(200));
+        let _ = heard.send(take_all(&mut socket));
+        peer.close();
+    })
+}
+
+#[track_caller]
+fn check_server_ends(more: &str) {
+    let (said, heard) = mpsc::channel();
+    let server = listens_on(said);
+    let edge = Tidewire::run(&edge(&[server.address()], more));
+    let mut socket = WebSocket::connect(edge.address(), "/ws");
+    assert_eq!(socket.next(), Got::End);
+    send_all(&mut socket);
+    socket.peer.finish();
+    let heard = heard.recv_timeout(Duration::from_secs(20)).expect("the server hears the end");
+    assert_eq!(heard, FRAMES, "{more}");
+}
+
+#[test]
+fn what_a_client_says_after_its_server_s_end_arrives_whole() {
+    check_server_ends("");
+    check_server_ends("[limits]\nprofile = \"off\"");
+    check_server_ends("[limits]\nprofile = \"strict\"");
+}
+
+#[test]
+fn a_client_by_tls_ends_its_direction_by_itself_too() {
+    let ca = Authority::new("Test CA");
+    let directory = tempfile::tempdir().unwrap();
+    ca.sign(Wanted::server(&["a.test"])).write(directory.path(), "a");
+    let server = speaks_last();
+    let bind = "bind = \"127.0.0.1:0\"\n";
+    let tls =
+        format!("{bind}tls = {{ certificate = [{{ cert = \"a.pem\", key = \"a.key\" }}] }}\n");
+    let config = edge(&[server.address()], "").replacen(bind, &tls, 1);
+    let edge = Tidewire::run_in(command(), directory, &config);
+    let peer = Peer::connect_tls(edge.address(), &TlsClient::new(ca.pem()), "a.test");
+    let mut socket = WebSocket::upgrade(peer, &handshake("/ws"));
+    socket.peer.finish();
+    assert_eq!(take_all(&mut socket), FRAMES);
+}

@@ -1,0 +1,204 @@
+//! Probes, as users of HAProxy know its health checks: who is checked, what is asked, what is
+//! expected of the answer, and what is said when it does not come.
+//!
+//! The promises of HAProxy's reg-tests in `checks/`; docs/conformance.md has them case by case.
+
+use std::net::SocketAddr;
+
+use tidewire_testkit::backend::Backend;
+use tidewire_testkit::deadline::until;
+use tidewire_testkit::http::{Request, get};
+use tidewire_testkit::peer::Peer;
+use tidewire_testkit::port::{free_port, loopback};
+use tidewire_testkit::script;
+use tidewire_testkit::tidewire::{Tidewire, edge, edge_of};
+
+const PACE: &str = "interval = \"50ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 1\n";
+
+/// An edge that checks its servers as `check` says.
+fn checking(check: &str, servers: &[SocketAddr]) -> Tidewire {
+    let config = edge(servers, &format!("[backend.check]\n{check}\n{PACE}"));
+    Tidewire::run(&config.replace(" },", ", check = true },"))
+}
+
+fn checks(edge: &Tidewire, labels: &[&str]) -> f64 {
+    edge.metric("edge_server_checks_total", labels)
+}
+
+fn is_up(edge: &Tidewire, labels: &[&str]) -> bool {
+    edge.metric("edge_server_up", labels) == 1.0
+}
+
+#[test]
+fn only_servers_that_are_to_be_checked_are() {
+    let servers: Vec<_> = (0..40).map(|_| Backend::start(script::mirrors)).collect();
+    let names: Vec<_> = (0..40).map(|index| format!("srv{index}")).collect();
+    let list: Vec<_> = (servers.iter().zip(&names).enumerate())
+        .map(|(index, (server, name))| {
+            let check = if index % 2 == 1 { ", check = true" } else { "" };
+            (name.as_str(), server.address(), check)
+        })
+        .collect();
+    let edge = Tidewire::run(&edge_of(&list, &format!("[backend.check]\n{PACE}")));
+    for (index, name) in names.iter().enumerate() {
+        let label = format!("server=\"{name}\"");
+        if index % 2 == 1 {
+            until(name, || (checks(&edge, &[&label]) >= 2.0).then_some(()));
+        }
+    }
+    for (index, server) in servers.iter().enumerate() {
+        let label = format!("server=\"{}\"", names[index]);
+        assert!(is_up(&edge, &[&label]), "{label}");
+        assert_eq!(server.accepted() > 0, index % 2 == 1, "{label}");
+    }
+}
+
+#[test]
+fn probes_take_no_turn_of_a_client() {
+    let pairs: Vec<[Backend; 2]> =
+        (0..20).map(|_| [(); 2].map(|()| Backend::start(script::mirrors))).collect();
+    let mut config = "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n".to_owned();
+    for (index, [unchecked, checked]) in pairs.iter().enumerate() {
+        config += &format!(
+            "[[route]]\npath = \"/{index}\"\nbackend = \"b{index}\"\n\
+             [[backend]]\nname = \"b{index}\"\nbalance = \"first\"\nserver = [\n\
+             {{ name = \"unchecked\", address = \"{}\", maxconn = 9 }},\n\
+             {{ name = \"checked\", address = \"{}\", check = true }},\n]\n\
+             [backend.check]\n{PACE}",
+            unchecked.address(),
+            checked.address(),
+        );
+    }
+    let edge = Tidewire::run(&config);
+    for (index, [unchecked, checked]) in pairs.iter().enumerate() {
+        until("it was checked", || (checked.accepted() > 1).then_some(()));
+        get(edge.address(), &format!("/{index}")).expect(200);
+        assert_eq!((unchecked.accepted(), unchecked.requests().len()), (1, 1), "backend {index}");
+        assert!(checked.requests().is_empty(), "backend {index}");
+    }
+}
+
+#[test]
+fn each_backend_has_its_own_probe() {
+    let server = Backend::start(script::answers(500, "ill"));
+    let address = server.address();
+    let backend = |name: &str, check: &str| {
+        format!(
+            "[[backend]]\nname = \"{name}\"\n\
+             server = [{{ name = \"a\", address = \"{address}\", check = true }}]\n\
+             [backend.check]\n{check}\n{PACE}"
+        )
+    };
+    let edge = Tidewire::run(&format!(
+        "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
+         [[route]]\npath = \"/tcp\"\nbackend = \"tcp\"\n[[route]]\nbackend = \"http\"\n{}{}",
+        backend("tcp", "type = \"tcp\""),
+        backend("http", "type = \"http\""),
+    ));
+    let up = |backend: &str| is_up(&edge, &[&format!("backend=\"{backend}\"")]);
+    until("one of them is down", || (!up("http")).then_some(()));
+    assert!(up("tcp"));
+    get(edge.address(), "/").expect(503);
+    get(edge.address(), "/tcp").expect(500);
+}
+
+#[test]
+fn a_probe_that_fails_says_at_what() {
+    let silent = Backend::start(script::never_answers);
+    let closing = Backend::start(script::closes_before_answer);
+    let unreachable = "255.255.255.255:11111".parse().unwrap();
+    let servers = [loopback(free_port()), unreachable, silent.address(), closing.address()];
+    let mut edge = checking("type = \"http\"", &servers);
+    for (server, why) in [
+        ("server1", "cannot connect: Connection refused"),
+        ("server2", "cannot connect: "),
+        ("server4", "the answer is not HTTP"),
+        ("server3", "no answer in time"),
+    ] {
+        let line = edge.log_line(&["server is down", &format!("server=\"{server}\"")]);
+        assert!(line.contains(why), "{why}: {line}");
+    }
+}
+
+#[test]
+fn options_asks_for_a_server_as_a_whole() {
+    let server = Backend::start(script::answers(200, ""));
+    let check = "type = \"http\"\nmethod = \"OPTIONS\"\npath = \"*\"\nhost = \"www\"";
+    let edge = checking(check, &[server.address()]);
+    let request = server.request();
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("OPTIONS", "*"));
+    assert_eq!((request.version, request.headers.get("host")), (1, Some("www")));
+    until("it was checked", || (checks(&edge, &[]) >= 2.0).then_some(()));
+    assert!(is_up(&edge, &[]));
+}
+
+/// What becomes of a server whose answer to a probe `script` gives: it is down for `error`, or up
+/// when that is empty.
+#[track_caller]
+fn check_answer(
+    check: &str,
+    script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
+    error: &str,
+) {
+    let server = Backend::start(script);
+    let mut edge = checking(&format!("type = \"http\"\n{check}"), &[server.address()]);
+    if !error.is_empty() {
+        edge.log_line(&["server is down", error]);
+        return;
+    }
+    until("it was checked", || (checks(&edge, &[]) >= 3.0).then_some(()));
+    assert_eq!(edge.metric("edge_server_check_failures_total", &[]), 0.0, "{check}");
+    assert!(is_up(&edge, &[]), "{check}");
+}
+
+/// Answers with these lines of head.
+fn with_lines(lines: &'static str) -> impl Fn(&Request, &mut Peer) + Send + Sync + 'static {
+    move |_, peer| peer.send(format!("HTTP/1.1 202 Ok\r\n{lines}Content-Length: 0\r\n\r\n"))
+}
+
+#[test]
+fn a_probe_can_expect_headers() {
+    let lines = "X-Test1: true, next value\r\nX-Test2: begin-value\r\nX-Test2: value-end\r\n\
+        X-Empty:\r\n";
+    let well = |check: &str| {
+        check_answer(&format!("expect_headers = {{ {check} }}"), with_lines(lines), "");
+    };
+    well("X-Test1 = \"true, next value\"");
+    well("x-TEST1 = \"true,*\", x-test2 = \"*-end\"");
+    well("X-Test2 = \"begin-*\", X-Test1 = \"*next*\", X-Empty = \"*\"");
+    let ill = |check: &str, error: &str| {
+        check_answer(&format!("expect_headers = {{ {check} }}"), with_lines(lines), error);
+    };
+    ill("X-Test1 = \"true\"", "does not have the header X-Test1");
+    ill("X-Test1 = \"*\", X-Test3 = \"*\"", "does not have the header X-Test3");
+}
+
+#[test]
+fn a_probe_can_expect_what_a_regular_expression_matches() {
+    let says = |text: &'static str| script::answers(200, text);
+    check_answer(r"expect_regex = '^status: (UP|BUSY)$'", says("status: BUSY"), "");
+    check_answer(r"expect_regex = '(?i)workers: \d+'", says("Workers: 12, idle"), "");
+    let error = "does not match";
+    check_answer(r"expect_regex = '^status: (UP|BUSY)$'", says("status: UPSET"), error);
+    check_answer(r"expect_regex = 'workers: \d+'", says("workers: none"), error);
+    // Both, when both are there.
+    let both = "expect = \"UP\"\nexpect_regex = 'load: [0-7]'";
+    check_answer(both, says("UP, load: 3"), "");
+    check_answer(both, says("UP, load: 9"), error);
+    check_answer(both, says("load: 3"), "does not have the text");
+}
+
+#[test]
+fn a_regular_expression_is_held_against_the_whole_body() {
+    // What the first half says, the second half takes back.
+    let in_pieces = |second: &'static str| {
+        move |_: &Request, peer: &mut Peer| {
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nUP\r\n");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            peer.send(second);
+        }
+    };
+    check_answer("expect_regex = '^UP$'", in_pieces("0\r\n\r\n"), "");
+    let error = "does not match";
+    check_answer("expect_regex = '^UP$'", in_pieces("7\r\n, ill\r\n\r\n0\r\n\r\n"), error);
+}
