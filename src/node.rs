@@ -258,6 +258,7 @@ fn assemble(plan: Plan) -> (Edge, Vec<Arc<HubRoute>>) {
     let backends = plan.backends.into_iter().enumerate().map(|(index, backend)| {
         let mut made = Backend::new(index, &backend.config, &plan.timeouts);
         made.tls = backend.tls;
+        made.connector.look_at_sources();
         Arc::new(made)
     });
     let backends: Vec<_> = backends.collect();

@@ -55,7 +55,7 @@ fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-fn per_backend<'a>(
+pub(super) fn per_backend<'a>(
     exposition: &'a Exposition,
     read: impl Fn(&Backend) -> u64 + Copy + 'a,
 ) -> impl Iterator<Item = (Labels, u64)> + 'a {

@@ -16,7 +16,8 @@ use tidewire_runtime::metrics::{Counter, WorkerMetrics};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{
-    addresses, balance, discovery, limits, pings, revocations, rules, server_tls, servers, tls,
+    addresses, balance, discovery, limits, pings, revocations, rules, server_tls, servers, sources,
+    tls,
 };
 use crate::acme::metrics::OrderResult;
 use crate::node::NodeView;
@@ -48,6 +49,7 @@ impl Collector for Exposition {
         self.servers(&mut out)?;
         servers::encode(&self.nodes, &mut out)?;
         server_tls::encode(&self.nodes, &mut out)?;
+        sources::encode(self, &mut out)?;
         discovery::encode(&self.nodes, &mut out)?;
         revocations::encode(&self.nodes, &mut out)?;
         self.orders(&mut out)?;

@@ -15,6 +15,7 @@ pub mod revocations;
 mod rules;
 mod server_tls;
 pub mod servers;
+mod sources;
 mod tls;
 
 use std::net::SocketAddr;

@@ -198,6 +198,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("backend.server.check_address", r#""127.0.0.1:9090""#),
     ("backend.check.port", "9090"),
     ("backend.check.tls", "true"),
+    ("backend.check.send_proxy", "true"),
+    ("backend.send_proxy", r#""v2""#),
     ("backend.tls", r#"{ ca = "ca.pem" }"#),
     ("backend.tls.ca", r#""ca.pem""#),
     ("backend.tls.server_name", r#""nodes.internal""#),

@@ -41,6 +41,8 @@ impl<'c> Checks<'c> {
             self.report(finding.at(at.span(), expected).help(help));
         }
         self.servers(backend, servers);
+        self.server_addresses(backend, place);
+        self.outward(backend, place);
         self.balance(backend, place);
         self.moving(backend, place);
         self.ejection(backend, place);

@@ -67,9 +67,10 @@ impl Checks<'_> {
         if !is_known || takers == 0 || eject.keep.of(takers).max(1) < takers {
             return;
         }
+        let kept = if keep.is_given() { keep.shown() } else { eject.keep.to_string() };
         let message = match takers {
             1 => "the only server is never ejected".to_owned(),
-            _ => format!("no server is ever ejected: {} of {takers} is all of them", eject.keep),
+            _ => format!("no server is ever ejected: {kept} of {takers} is all of them"),
         };
         let at = if keep.is_given() { keep } else { place.key("eject") };
         self.report(Diagnostic::warning(message).at(at.span(), "this does nothing"));

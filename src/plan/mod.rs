@@ -25,6 +25,7 @@ mod limits;
 mod listeners;
 mod moving;
 mod names;
+mod outward;
 mod pings;
 pub mod process;
 mod proxies;
@@ -32,6 +33,7 @@ mod reach;
 mod revocation;
 mod routes;
 mod rules;
+mod server_addresses;
 mod server_tls;
 mod sockets;
 mod summary;
@@ -286,7 +288,8 @@ struct Checks<'c> {
 }
 
 impl Checks<'_> {
-    fn plan(&mut self, config: Config) -> Plan {
+    fn plan(&mut self, mut config: Config) -> Plan {
+        config.backend.iter_mut().for_each(|it| it.start_from(self.dir));
         self.timeouts(&config);
         self.general_limits(&config);
         let listeners = self.listeners(&config);

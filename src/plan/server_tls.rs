@@ -1,6 +1,7 @@
 //! TLS towards servers: that its files are there and make a whole, and that it is known who the
 //! servers have to be.
 
+use tidewire_edge::address::HostPort;
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::server_tls::config::{CertificateName, ServerTlsConfig};
 use tidewire_edge::server_tls::{ServerTls, ServerTlsFault};
@@ -66,7 +67,9 @@ impl<'c> Checks<'c> {
     fn certificate_names(&mut self, backend: &BackendConfig, servers: Place<'_>) {
         for (index, server) in backend.server.iter().enumerate() {
             let address = servers.index(index).key("address");
-            let is_name = server.address.host().parse::<CertificateName>().is_ok();
+            // What a Unix socket lacks is said where addresses are looked at.
+            let Some(host) = server.address.tcp().map(HostPort::host) else { continue };
+            let is_name = host.parse::<CertificateName>().is_ok();
             if server.server_name.is_none() && !is_name && address.is_given() {
                 let shown = address.shown();
                 let finding = Diagnostic::error(format!("no certificate can be for `{shown}`"));

@@ -39,7 +39,7 @@ impl<'c> Checks<'c> {
     }
 
     /// When the kernel gives a connection up.
-    fn tcp(&mut self, tcp: &TcpOptions, place: Place<'c>) {
+    pub(super) fn tcp(&mut self, tcp: &TcpOptions, place: Place<'c>) {
         let keepalive = place.key("keepalive");
         let whole_seconds =
             [("time", tcp.keepalive.time.0, true), ("interval", tcp.keepalive.interval.0, false)];

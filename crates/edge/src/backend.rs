@@ -9,12 +9,14 @@
 //! ```
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_runtime::tcp_options::TcpOptions;
 use tidewire_runtime::units::Period;
 use tokio::sync::{Notify, oneshot};
 
@@ -22,14 +24,17 @@ use crate::balance::algorithm::Algorithm;
 use crate::balance::key::Key;
 use crate::caller::{Caller, Preference};
 use crate::choice::{Changed, Choice, takes_newcomers};
+use crate::connector::Connector;
 use crate::discovery::config::DiscoveryConfig;
 use crate::ejection::{EjectConfig, Ejection};
 use crate::health::CheckConfig;
 use crate::queue::{Given, Queue, Served, Ticket, Wish};
 use crate::rebalance::{Moving, OnDown, RebalanceConfig};
+use crate::send_proxy::SendProxy;
 use crate::server::{Server, ServerConfig, ServerId};
 use crate::server_tls::ServerTls;
 use crate::server_tls::config::ServerTlsConfig;
+use crate::source_range::SourceRange;
 use crate::stick::{Stick, StickConfig};
 use crate::timeout::{BackendTimeouts, Timeouts};
 
@@ -53,6 +58,18 @@ pub struct BackendConfig {
     pub discovery: Option<DiscoveryConfig>,
     /// Speak TLS to the servers. Without it, what is said can be read on the way.
     pub tls: Option<ServerTlsConfig>,
+    /// Tell servers where clients are, by a header of the PROXY protocol of this version in front of
+    /// each connection, before TLS. Servers must be set to take it, and from this edge alone.
+    /// Connections are not shared by clients then.
+    pub send_proxy: Option<SendProxy>,
+    /// The addresses of this machine that servers are connected to from, in turns; the kernel's
+    /// choice when it is empty. Each is some 28,000 connections to a server. One without a port that
+    /// is free is passed over.
+    #[serde(default)]
+    pub source: Vec<SourceRange>,
+    /// When the kernel gives up a connection whose server is gone without a word.
+    #[serde(default)]
+    pub tcp: TcpOptions,
     /// How clients get the server again that they had before.
     #[serde(default)]
     pub stick: StickConfig,
@@ -81,6 +98,13 @@ pub struct BackendConfig {
     pub timeout: BackendTimeouts,
 }
 
+impl BackendConfig {
+    /// Has the paths of Unix sockets that are relative start from `dir`.
+    pub fn start_from(&mut self, dir: &Path) {
+        self.server.iter_mut().for_each(|server| server.start_from(dir));
+    }
+}
+
 fn three() -> u32 {
     3
 }
@@ -98,6 +122,7 @@ pub struct Backend {
     pub check: CheckConfig,
     /// How TLS is spoken to the servers.
     pub tls: Option<ServerTls>,
+    pub connector: Connector,
     pub retries: u32,
     pub moving: Moving,
     pub ejection: Option<Ejection>,
@@ -165,6 +190,7 @@ impl Backend {
             timeouts: timeouts.with_backend(&config.timeout),
             check: config.check.clone(),
             tls: None,
+            connector: Connector::new(config),
             retries: config.retries,
             moving: Moving::new(config.rebalance.clone(), config.on_down),
             ejection: config.eject.clone().map(Ejection::new),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidewire_runtime::socket::Socket;
+use tidewire_runtime::unix_peer::UnixFault;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -13,7 +14,6 @@ use crate::backend::{Backend, Lease};
 use crate::caller::Caller;
 use crate::ejection::Deed;
 use crate::fault::Fault;
-use crate::server::Server;
 
 /// Connects to a server of `backend` for `caller`; when that fails, to the next one, as often as the
 /// backend's `retries` allow.
@@ -27,7 +27,7 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
     let mut lease = lease;
     let mut tried = Vec::new();
     loop {
-        let fault = match dial_leased(&lease).await {
+        let fault = match dial_leased(&lease, caller).await {
             Ok(socket) => return Ok((lease, socket)),
             Err(fault) => fault,
         };
@@ -50,9 +50,9 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
 }
 
 /// Connects to the server of `lease`, within the `connect` timeout.
-async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
+async fn dial_leased(lease: &Lease, caller: &Caller) -> Result<Socket, Fault> {
     let server = lease.server();
-    let fault = match connect(lease).await {
+    let fault = match connect(lease, caller).await {
         Ok(socket) => {
             lease.backend().note(server, Deed::Connected);
             return Ok(socket);
@@ -69,6 +69,7 @@ async fn dial_leased(lease: &Lease) -> Result<Socket, Fault> {
 /// Whether it is for want of the server, and not of ports, files or a network of our own.
 fn is_of_server(fault: &Fault) -> bool {
     match fault {
+        Fault::Connect(error) if error.get_ref().is_some_and(|it| it.is::<UnixFault>()) => true,
         Fault::Connect(error) => matches!(
             error.kind(),
             io::ErrorKind::ConnectionRefused
@@ -82,29 +83,16 @@ fn is_of_server(fault: &Fault) -> bool {
 }
 
 /// Connects to the server of `lease`, with TLS if it is spoken to it. There is one time for both.
-async fn connect(lease: &Lease) -> Result<Socket, Fault> {
+async fn connect(lease: &Lease, caller: &Caller) -> Result<Socket, Fault> {
     let deadline = Instant::now() + lease.backend().timeouts.connect();
-    let connected = timeout_at(deadline, connect_tcp(lease.server())).await;
+    let connected =
+        timeout_at(deadline, lease.backend().connector.socket(lease.server(), caller.way)).await;
     let socket = connected.map_err(|_| Fault::ConnectTimeout)?.map_err(Fault::Connect)?;
     match &lease.backend().tls {
         None => Ok(socket),
         // In a box: what a handshake needs is gone when it is over.
         Some(tls) => Box::pin(tls.secure(lease, socket, deadline)).await,
     }
-}
-
-async fn connect_tcp(server: &Server) -> io::Result<Socket> {
-    if let Some(address) = server.address.literal() {
-        return Socket::connect(address).await;
-    }
-    let mut last = None;
-    for address in server.address.resolve().await? {
-        match Socket::connect(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.expect("a name that resolves has an address"))
 }
 
 const SAME_SERVER_PAUSE: Duration = Duration::from_millis(100);

@@ -92,6 +92,7 @@ impl Fault {
             Self::NoServer(NoServer::QueueFull) => "queue_full",
             Self::NoServer(NoServer::QueueTimeout) => "queue_timeout",
             Self::NoServer(NoServer::TunnelsFull) => "tunnels_full",
+            Self::Connect(error) if error.kind() == io::ErrorKind::AddrNotAvailable => "no_source",
             Self::Connect(_) => "connect_failed",
             Self::Tls(_) => "server_tls",
             Self::ConnectTimeout => "connect_timeout",

@@ -22,6 +22,7 @@ use crate::client_body::{ClientBody, Upload, UploadState};
 use crate::dial::dial_first;
 use crate::fault::Fault;
 use crate::http_io::{HttpIo, Meter};
+use crate::send_proxy::Whose;
 use crate::server_tls;
 use crate::service::EdgeShard;
 use crate::stick::session::Learner;
@@ -59,7 +60,8 @@ async fn forward_once_or_again(
     request: Request<ClientBody>,
 ) -> Result<Forwarded, Fault> {
     let lease = backend.lease(caller, &[]).await?;
-    let Some(sender) = shard.pool.take(lease.server().id).await else {
+    let whose = backend.connector.whose(caller.way);
+    let Some(sender) = shard.pool.take(lease.server().id, whose).await else {
         return forward_anew(shard, lease, caller, request).await;
     };
     let again = repeatable(&request);
@@ -156,11 +158,12 @@ async fn exchange(
     }
     let server = lease.server().name.clone();
     let learner = caller.answered(&lease, response.status(), response.headers_mut());
+    let whose = lease.backend().connector.whose(caller.way).map(Box::new);
     let response = response.map(|incoming| ServerBody {
         incoming,
         learner,
         wait: Wait::new(timeout),
-        keep: Some(Keep { shard: Rc::clone(shard), sender, lease, upload }),
+        keep: Some(Keep { shard: Rc::clone(shard), sender, lease, whose, upload }),
     });
     Ok(Forwarded { response, server })
 }
@@ -181,6 +184,8 @@ struct Keep {
     shard: Rc<EdgeShard>,
     sender: SendRequest<ClientBody>,
     lease: Lease,
+    /// Whose the connection is, if its server was told.
+    whose: Option<Box<Whose>>,
     upload: Rc<Upload>,
 }
 
@@ -200,10 +205,10 @@ impl ServerBody {
     /// The body is whole: the connection can serve the next request, unless this one is still
     /// being sent.
     fn finish(&mut self) {
-        if let Some(Keep { shard, sender, lease, upload }) = self.keep.take()
+        if let Some(Keep { shard, sender, lease, whose, upload }) = self.keep.take()
             && upload.state() == UploadState::Whole
         {
-            shard.pool.put(lease.server().id, sender);
+            shard.pool.put(lease.server().id, whose.map(|it| *it), sender);
         }
     }
 }

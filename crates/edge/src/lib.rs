@@ -12,6 +12,7 @@
 //! HTTP needed is dropped. Everything of one client happens on one thread, in one task.
 
 pub mod access_log;
+pub mod address;
 pub mod address_rules;
 pub mod answer;
 pub mod arrival;
@@ -25,6 +26,7 @@ mod choice;
 pub mod client_address;
 pub mod client_body;
 mod closing;
+pub mod connector;
 pub mod cors;
 pub mod cross_site;
 pub mod dial;
@@ -70,11 +72,13 @@ pub mod rebalance;
 pub mod redirect;
 pub mod route;
 pub mod rules;
+pub mod send_proxy;
 pub mod server;
 pub mod server_state;
 pub mod server_tls;
 pub mod service;
 pub mod session;
+pub mod source_range;
 pub mod static_files;
 pub mod stick;
 pub mod timeout;

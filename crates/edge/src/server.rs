@@ -1,19 +1,16 @@
 //! A server of a backend: where it is, whether it is up, what it carries.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::str::FromStr;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tidewire_runtime::groups::Members;
 
+use crate::address::{Address, HostPort};
 use crate::server_state::{Operator, Status};
 use crate::server_tls::config::CertificateName;
 use crate::server_tls::report::TlsCounts;
@@ -25,7 +22,8 @@ use crate::weight::Weight;
 pub struct ServerConfig {
     /// Its name in logs, metrics and answers; unique in its backend.
     pub name: String,
-    /// Where it listens: `host:port`, an address or a name that is looked up at each connection.
+    /// Where it listens: `host:port`, an address or a name that is looked up at each connection; or
+    /// `unix:/run/app.sock`, a Unix socket, whose file this process has to be allowed to write to.
     pub address: Address,
     /// Its share of new clients against that of the others, 0 to 256; 0 gets none but those that
     /// stick to it.
@@ -53,67 +51,18 @@ pub struct ServerConfig {
     pub backup: bool,
 }
 
+impl ServerConfig {
+    /// Has the paths of Unix sockets that are relative start from `dir`.
+    pub fn start_from(&mut self, dir: &Path) {
+        [Some(&mut self.address), self.check_address.as_mut()]
+            .into_iter()
+            .flatten()
+            .for_each(|address| address.start_from(dir));
+    }
+}
+
 fn one() -> u16 {
     1
-}
-
-/// `host:port` of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    host: String,
-    port: u16,
-    /// The address itself when `host` is one, so that nothing has to be looked up.
-    literal: Option<SocketAddr>,
-}
-
-/// What is wrong with a written address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
-    #[error("address `{0}` has no port; write it as `{0}:3000`")]
-    NoPort(String),
-    #[error("address `{0}` is not `host:port`, such as \"10.0.0.2:3000\" or \"app.internal:3000\"")]
-    NotAddress(String),
-    #[error("address `{0}` is a URL; write host and port only, such as \"10.0.0.2:3000\"")]
-    Url(String),
-    #[error(
-        "address `{0}` is a URL; \
-         write host and port only, such as \"10.0.0.2:443\", and `tls = {{}}` in the backend"
-    )]
-    TlsUrl(String),
-}
-
-impl Address {
-    /// The addresses to try, in order; looked up now unless it is a literal one.
-    pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        if let Some(literal) = self.literal {
-            return Ok(vec![literal]);
-        }
-        let found: Vec<_> =
-            tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect();
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        Ok(found)
-    }
-
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The same host, and another port.
-    pub fn with_port(&self, port: u16) -> Self {
-        let literal = self.literal.map(|it| SocketAddr::new(it.ip(), port));
-        Self { host: self.host.clone(), port, literal }
-    }
-
-    /// The address, when nothing has to be looked up.
-    pub fn literal(&self) -> Option<SocketAddr> {
-        self.literal
-    }
 }
 
 /// A server at run time, shared by all workers and the probes.
@@ -140,6 +89,8 @@ pub struct Server {
     /// WebSockets among its clients.
     pub tunnels: AtomicU64,
     pub counts: ServerCounts,
+    /// Connections to it that have had their turn among the addresses that they are made from.
+    pub source_turns: AtomicUsize,
     config: ServerConfig,
 }
 
@@ -205,6 +156,7 @@ impl Server {
             current: AtomicU64::new(0),
             tunnels: AtomicU64::new(0),
             counts: ServerCounts::default(),
+            source_turns: AtomicUsize::new(0),
             config: config.clone(),
         }
     }
@@ -221,8 +173,8 @@ impl Server {
 
     /// The name that it was found by, or its host. `None` when that is no name of a certificate.
     pub fn found_name(&self) -> Option<ServerName<'static>> {
-        let host = self.config.found_by.as_deref().unwrap_or(self.address.host());
-        ServerName::try_from(host.to_owned()).ok()
+        let host = || self.address.tcp().map(HostPort::host);
+        ServerName::try_from(self.config.found_by.as_deref().or_else(host)?.to_owned()).ok()
     }
 
     /// Whether a new client may get it.
@@ -252,101 +204,5 @@ impl Server {
     pub(crate) fn give_back(&self) {
         // Before anybody is looked for who waits: see `Backend::lease`.
         self.current.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port(), literal: Some(address) }
-    }
-}
-
-impl FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        if text.starts_with("https://") || text.starts_with("wss://") {
-            return Err(AddressError::TlsUrl(text.to_owned()));
-        }
-        if text.contains("://") {
-            return Err(AddressError::Url(text.to_owned()));
-        }
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(address.into());
-        }
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        let (host, port) = match text.rsplit_once(':') {
-            Some(split) => split,
-            None if !text.is_empty() && text.chars().all(is_name) => {
-                return Err(AddressError::NoPort(text.to_owned()));
-            }
-            None => return Err(AddressError::NotAddress(text.to_owned())),
-        };
-        let port = port.parse::<u16>().ok().filter(|&port| port > 0);
-        match port {
-            Some(port) if !host.is_empty() && host.chars().all(is_name) => {
-                Ok(Self { host: host.to_owned(), port, literal: None })
-            }
-            _ => Err(AddressError::NotAddress(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.literal {
-            Some(literal) => literal.fmt(f),
-            None => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-impl Serialize for Address {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for Address {
-    fn schema_name() -> Cow<'static, str> {
-        "Address".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": ":[0-9]+$",
-            "description": "`host:port`, such as 10.0.0.2:3000, [::1]:3000 or app.internal:3000."
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        for text in ["10.0.0.2:3000", "[::1]:80", "app.internal:3000", "localhost:1"] {
-            assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(text.into()));
-        }
-    }
-
-    #[test]
-    fn what_is_not_an_address_is_told_apart() {
-        let error = |text: &str| text.parse::<Address>().unwrap_err();
-        assert_eq!(error("10.0.0.2"), AddressError::NoPort("10.0.0.2".into()));
-        assert_eq!(error("http://a:80"), AddressError::Url("http://a:80".into()));
-        assert_eq!(error("wss://a:443"), AddressError::TlsUrl("wss://a:443".into()));
-        for text in ["", ":80", "a:0", "a:99999", "a b:80", "::1"] {
-            assert_eq!(error(text), AddressError::NotAddress(text.into()));
-        }
     }
 }

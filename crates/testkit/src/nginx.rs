@@ -17,7 +17,7 @@ use crate::skip;
 pub struct Nginx {
     address: SocketAddr,
     _child: Child,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Nginx {
@@ -55,11 +55,16 @@ impl Nginx {
             assert!(!child.has_ended(), "nginx: {:#?}", child.stderr());
             Peer::try_connect(address).ok()
         });
-        Some(Self { address, _child: child, _directory: directory })
+        Some(Self { address, _child: child, directory })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The directory that `{dir}` stands for.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::Violation;
 use crate::http::framing::fault::FramingFault;
 use crate::http::framing::{Follower, HeadLimits};
 use crate::http::{forwarded, hop, tokens};
+use crate::proxy_protocol::header::HeaderVersion;
 use crate::proxy_protocol::{HeaderFault, Reader, Said};
 use crate::ws::cursor::{Cursor, HEAD_BYTES_MAX};
 use crate::ws::frame::{FrameHeader, HEADER_BYTES_MAX};
@@ -55,7 +56,7 @@ pub fn frame_header(input: &[u8]) {
 }
 
 /// A header of the PROXY protocol is read the same wherever it is cut, and nothing behind it is
-/// taken.
+/// taken. Written again, it says the same.
 pub fn proxy_header(input: &[u8]) {
     let whole = announced(input.chunks(input.len().max(1)));
     assert_eq!(announced(input.chunks(1)), whole);
@@ -70,6 +71,18 @@ pub fn proxy_header(input: &[u8]) {
     if let Said::Client(ends) = said {
         assert!(!ends.source.ip().to_canonical().is_unspecified());
     }
+    for version in [HeaderVersion::V1, HeaderVersion::V2] {
+        let written = said.header(version);
+        let again = announced([&written[..]].into_iter());
+        let Ok((Some(read), length)) = again else { panic!("{again:?} of what was written") };
+        assert_eq!((length, canonical(read)), (written.len(), canonical(said)));
+    }
+}
+
+/// With IPv4 as that, however it was written.
+fn canonical(said: Said) -> Option<[(IpAddr, u16); 2]> {
+    let Said::Client(ends) = said else { return None };
+    Some([ends.source, ends.destination].map(|it| (it.ip().to_canonical(), it.port())))
 }
 
 /// What a header says, and how long it is.

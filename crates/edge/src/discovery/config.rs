@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidewire_runtime::units::Period;
 
 use super::dns::{NameServer, ServiceName};
-use crate::server::Address;
+use crate::address::HostPort;
 
 /// Where the servers of a backend are found, besides those that are listed. Exactly one of `dns`,
 /// `srv` and `file` is set.
@@ -16,7 +16,7 @@ use crate::server::Address;
 #[serde(deny_unknown_fields)]
 pub struct DiscoveryConfig {
     /// `name:port`: each address of the name (A and AAAA records) is a server.
-    pub dns: Option<Address>,
+    pub dns: Option<HostPort>,
     /// The name of a service (RFC 2782), such as `_ws._tcp.chat.internal`: each SRV record is a
     /// server, with its port and weight. Records whose priority is not the lowest are `backup`
     /// servers.

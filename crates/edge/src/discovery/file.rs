@@ -44,7 +44,8 @@ impl ServerFile {
     /// When it cannot be read or something in it is wrong.
     pub fn open(path: PathBuf) -> Result<(Self, Looked), ServerFileError> {
         let (kept, bytes) = KeptFile::open(path)?;
-        Ok((Self { kept }, parse(bytes)?))
+        let first = parse(bytes, kept.path())?;
+        Ok((Self { kept }, first))
     }
 
     pub fn path(&self) -> &Path {
@@ -54,11 +55,12 @@ impl ServerFile {
     /// What is in it, when it is not as it was.
     pub fn changed(&self) -> Option<Result<Looked, ServerFileError>> {
         let read = self.kept.changed()?;
-        Some(read.map_err(ServerFileError::from).and_then(parse))
+        Some(read.map_err(ServerFileError::from).and_then(|bytes| parse(bytes, self.path())))
     }
 }
 
-fn parse(bytes: Vec<u8>) -> Result<Looked, ServerFileError> {
+/// What is in the file at `path`, whose directory is where relative paths start.
+fn parse(bytes: Vec<u8>, path: &Path) -> Result<Looked, ServerFileError> {
     let text = String::from_utf8(bytes).map_err(|_| ServerFileError::NotText)?;
     let wrong = |error: toml::de::Error| {
         let line = error.span().map(|span| text[..span.start].lines().count().max(1));
@@ -68,7 +70,9 @@ fn parse(bytes: Vec<u8>) -> Result<Looked, ServerFileError> {
             None => message.to_owned(),
         })
     };
-    let contents: Contents = toml::from_str(&text).map_err(wrong)?;
+    let mut contents: Contents = toml::from_str(&text).map_err(wrong)?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    contents.server.iter_mut().for_each(|server| server.start_from(dir));
     let mut names: Vec<&str> = contents.server.iter().map(|it| it.name.as_str()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -82,7 +86,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Result<&[&str], &str>) {
-        let read = parse(text.as_bytes().to_vec());
+        let read = parse(text.as_bytes().to_vec(), Path::new("servers.toml"));
         let shown = read.map(|looked| match looked {
             Looked::Listed(servers) => servers.into_iter().map(|it| it.name).collect::<Vec<_>>(),
             other => panic!("{other:?}"),

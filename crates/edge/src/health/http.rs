@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use super::stream::ProbeStream;
 use super::target::Target;
 use super::{Answer, CheckConfig, ProbeError, expectation, tcp};
-use crate::server::Address;
+use crate::address::Address;
 
 /// Asks the server for the check's path.
 pub(super) async fn probe(target: &Target<'_>) -> Result<Answer, ProbeError> {
@@ -79,7 +79,7 @@ fn request(check: &CheckConfig, address: &Address) -> Request<Full<Bytes>> {
 }
 
 fn headers(check: &CheckConfig, address: &Address) -> HeaderMap {
-    let host = check.host.clone().unwrap_or_else(|| address.to_string());
+    let host = check.host.clone().unwrap_or_else(|| address.host_header());
     let ours = [("host", host.as_str()), ("user-agent", "tidewire-check")];
     let theirs = check.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let mut headers = HeaderMap::new();

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidewire_runtime::dialer::NoSource;
 use tidewire_runtime::percent::Percent;
 use tidewire_runtime::tls::error::TlsError;
 use tidewire_runtime::units::Period;
@@ -25,9 +26,10 @@ use tidewire_runtime::units::Period;
 use self::expectation::BodyPattern;
 use self::status::StatusRange;
 use self::target::Target;
+use crate::backend::Backend;
+use crate::connector::no_source;
 use crate::rules::text_pattern::TextPattern;
 use crate::server::Server;
-use crate::server_tls::ServerTls;
 
 /// How the servers of a backend that have `check = true` are probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +43,9 @@ pub struct CheckConfig {
     /// Whether TLS is spoken, as the backend's `tls` says. By default it is where that is set, but
     /// not on another port or address than the server's own.
     pub tls: Option<bool>,
+    /// Whether a probe's connection begins with a header of the PROXY protocol, as the backend's
+    /// `send_proxy` says: one that says that it is the edge's own. By default as with `tls`.
+    pub send_proxy: Option<bool>,
     /// The path that an http or websocket probe asks for; `*` is for an http probe with the method
     /// `OPTIONS`.
     pub path: String,
@@ -135,6 +140,17 @@ pub enum ProbeError {
     NoPong(String),
 }
 
+impl ProbeError {
+    /// Whether the probe could not be made for want of a port of our own: that says nothing of the
+    /// server, and it must not go down with our ports.
+    pub fn is_for_want_of_ports(&self) -> bool {
+        match self {
+            Self::Connect(error) => no_source(error).is_some_and(NoSource::is_for_want_of_ports),
+            _ => false,
+        }
+    }
+}
+
 impl Default for CheckConfig {
     fn default() -> Self {
         Self {
@@ -142,6 +158,7 @@ impl Default for CheckConfig {
             path: "/".into(),
             port: None,
             tls: None,
+            send_proxy: None,
             host: None,
             method: "GET".into(),
             headers: BTreeMap::new(),
@@ -162,13 +179,10 @@ impl Default for CheckConfig {
     }
 }
 
-/// Probes `server`, to which `tls` is spoken, once, within the probe's timeout.
-pub async fn probe(
-    check: &CheckConfig,
-    server: &Server,
-    tls: Option<&ServerTls>,
-) -> Result<Answer, ProbeError> {
-    let target = &Target::new(check, server, tls);
+/// Probes `server` of `backend` once, within the probe's timeout.
+pub async fn probe(backend: &Backend, server: &Server) -> Result<Answer, ProbeError> {
+    let check = &backend.check;
+    let target = &Target::new(backend, server);
     let attempt = async {
         match check.kind {
             ProbeKind::Tcp => tcp::probe(target).await.map(|_| Answer::Well),

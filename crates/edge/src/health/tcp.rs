@@ -1,7 +1,5 @@
 //! The probe that connects, no more: with TLS, where that is spoken to the server.
 
-use std::io;
-
 use tidewire_runtime::tls::client::TlsClient;
 use tidewire_runtime::tls::error::TlsError;
 use tokio::net::TcpStream;
@@ -13,28 +11,16 @@ use super::target::Target;
 
 /// Connects to where a server is probed.
 pub(super) async fn probe(target: &Target<'_>) -> Result<ProbeStream, ProbeError> {
-    let stream = connect(target).await.map_err(ProbeError::Connect)?;
+    let connected = target.connector.stream(target.server, &target.address, target.whose).await;
+    let stream = connected.map_err(ProbeError::Connect)?;
     match &target.tls {
         None => Ok(ProbeStream::Plain(stream)),
         Some(tls) => Ok(secure(stream, tls).await?),
     }
 }
 
-async fn connect(target: &Target<'_>) -> io::Result<TcpStream> {
-    let mut last = None;
-    for address in target.address.resolve().await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.expect("a name that resolves has an address"))
-}
-
 /// The handshake that clients' connections make, from the same configuration.
 async fn secure(stream: TcpStream, tls: &TlsClient) -> Result<ProbeStream, TlsError> {
-    // What a probe says is written at once, and small.
-    stream.set_nodelay(true)?;
     let connected = TlsConnector::from(tls.config()).connect(tls.name(), stream).await;
     let stream = connected.map_err(TlsError::of_server)?;
     Ok(ProbeStream::Tls(Box::new(stream)))

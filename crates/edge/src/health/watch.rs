@@ -66,7 +66,7 @@ pub async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
         let result = tokio::select! {
             biased;
             () = until_maintenance(&mut wanted, maintenances) => continue,
-            result = probe(check, &server, backend.tls.as_ref()) => result,
+            result = probe(&backend, &server) => result,
         };
         note(&backend, &server, &mut machine, result, start.elapsed());
         let wait = varied(machine.wait(&pace), check.spread.factor(), fastrand::f64());
@@ -92,6 +92,7 @@ fn note(
     let (found, why) = match result {
         Ok(Answer::Well) => (Found::Well, String::new()),
         Ok(Answer::Drain(why)) => (Found::Drain, why),
+        Err(error) if error.is_for_want_of_ports() => return,
         Err(error) => {
             counts.check_failures.fetch_add(1, Ordering::Relaxed);
             (Found::Ill, error.to_string())

@@ -2,9 +2,10 @@
 //! everything else on a connection whose it is.
 //!
 //! [`Reader`] takes the header and not one byte behind it. Whether the peer is to be believed is
-//! for the caller to know before.
+//! for the caller to know before. [`Said::header`] is the way back.
 
 mod checksum;
+pub mod header;
 mod text;
 mod tlv;
 
