@@ -276,16 +276,16 @@ impl Tunnel {
         }
         let now = self.client.watch.now();
         let route = self.route();
-        if let Some(pinger) = &mut self.pinger {
+        let has_answered = self.pinger.as_mut().is_some_and(|pinger| {
             let read = (self.up.pump.bytes(), self.down.pump.bytes());
-            pinger.note(read, now, &self.shard.metrics.routes[route]);
-        }
+            pinger.note(read, now, &self.shard.metrics.routes[route])
+        });
         let (up, down) = ((&self.up.pump, &self.server), (&self.down.pump, &self.client.socket));
         let limits = &self.shard.edge.routes[self.route()].limits;
         let waits = limits.stall.is_some() && self.patience.note(up, down, now);
         // A half-closed tunnel has less time than an open one.
         let is_half_closed = self.up.pump.has_source_ended() != self.down.pump.has_source_ended();
-        if waits || is_half_closed || self.resumes() != NEVER {
+        if waits || is_half_closed || has_answered || self.resumes() != NEVER {
             self.rearm();
         }
     }

@@ -116,9 +116,10 @@ impl Pinger {
     }
 
     /// Takes note of who was heard, and of what they have said to each other: `read` bytes so far.
-    pub(crate) fn note(&mut self, read: (u64, u64), now: Tick, metrics: &RouteMetrics) {
-        self.client.note(read.0, now);
-        self.server.note(read.1, now);
+    /// Whether one of them has answered, and [`Pinger::due`] may be sooner than it was.
+    #[must_use]
+    pub(crate) fn note(&mut self, read: (u64, u64), now: Tick, metrics: &RouteMetrics) -> bool {
+        let has_answered = self.client.note(read.0, now) | self.server.note(read.1, now);
         let (client, server) = (&mut self.client, &mut self.server);
         server.is_asked_already |= client.sieve.take_ping();
         client.is_asked_already |= server.sieve.take_ping();
@@ -130,6 +131,7 @@ impl Pinger {
                 metrics.microseconds.add(time.as_micros().try_into().unwrap_or(u64::MAX));
             }
         }
+        has_answered
     }
 
     /// When to look next.

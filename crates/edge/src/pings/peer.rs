@@ -79,14 +79,16 @@ impl Peer {
         }
     }
 
-    /// `read` bytes have come of it so far.
-    pub(super) fn note(&mut self, read: u64, now: Tick) {
-        if read != self.read {
-            self.read = read;
-            self.heard = now;
-            self.asked = None;
-            self.is_asked_already = false;
+    /// `read` bytes have come of it so far. Whether that answers what it was asked: it may be due
+    /// sooner now than when its answer would have been.
+    pub(super) fn note(&mut self, read: u64, now: Tick) -> bool {
+        if read == self.read {
+            return false;
         }
+        self.read = read;
+        self.heard = now;
+        self.is_asked_already = false;
+        self.asked.take().is_some()
     }
 
     /// When to look.
@@ -159,8 +161,9 @@ mod tests {
     fn any_byte_is_a_sign_of_life() {
         let mut peer = peer(0.0);
         assert_eq!(peer.look(100, &CALM), Verdict::Ping);
-        peer.note(1, 119);
+        assert!(peer.note(1, 119), "it answers");
         assert_eq!(peer.due(PONG), 219);
+        assert!(!peer.note(2, 119), "nobody has asked");
         for now in 120..1000 {
             peer.note(u64::from(now), now);
             assert!(peer.due(PONG) > now, "whoever talks is not pinged");
