@@ -143,7 +143,7 @@ PARTS = {
         30, "16KiB", peers.EDGES_LIMITS, "limits",
     ),
     "pinged64": echo(
-        "pings: 64 B echoes through 100 tunnels, pinged both ways after 1 s, and not",
+        "balancing: 64 B echoes through 100 tunnels, pinged, checked, rebalanced, and plain ones",
         100, "64B", peers.EDGES_PINGED, "limits",
     ),
     "hubidle": Part(

@@ -137,7 +137,7 @@ def nginx(bench, backend, certificate=None):
 
 
 def tidewire_edge(
-    bench, backend, certificate=None, auth="", users="", limits="", rules=""
+    bench, backend, certificate=None, auth="", users="", limits="", rules="", servers=""
 ):
     tls = ""
     if certificate:
@@ -145,8 +145,15 @@ def tidewire_edge(
         tls = f"tls.certificate = [{{ {files} }}]"
     return tidewire(
         bench, "tidewire-edge.toml", "/", backend=backend, tls=tls, auth=auth, users=users,
-        limits=limits, rules=rules,
+        limits=limits, rules=rules, servers=servers or ONE_SERVER.format(backend=backend),
     )
+
+
+def tidewire_balanced(bench, backend):
+    """Pings to both sides, and all that balances and measures: which is to cost no message more."""
+    servers = MANY_SERVERS.format(backend=backend)
+    ping = 'ping = { client = "1s", server = "1s" }'
+    return tidewire_edge(bench, backend, auth=ping, servers=servers)
 
 
 def with_limits(limits):
@@ -244,6 +251,22 @@ def only_child(pid):
 
 
 TOPIC = "/ws/bench"
+ONE_SERVER = """balance = "roundrobin"
+server = [{{ name = "server1", address = "127.0.0.1:{backend}" }}]
+"""
+# One server under three names.
+MANY_SERVERS = """balance = "leastconn"
+server = [
+  {{ name = "server1", address = "127.0.0.1:{backend}", check = true, weight = 2, maxconn = 50000 }},
+  {{ name = "server2", address = "127.0.0.1:{backend}", check = true }},
+  {{ name = "server3", address = "127.0.0.1:{backend}", check = true, backup = true }},
+]
+check = {{ type = "tcp", interval = "1s", timeout = "500ms" }}
+slowstart = "30s"
+max_tunnels = 100000
+rebalance = {{ band = "2%", rate = "50/s", delay = "30s", min_age = "1m" }}
+eject = {{ connect_errors = 5 }}
+"""
 EDGES = {"tidewire": tidewire_edge, "haproxy": haproxy, "nginx": nginx, "relay": relay}
 # Only where a message does not fit the default buffer.
 EDGES_LARGE = {**EDGES, "haproxy-32k": haproxy_32k}
@@ -302,12 +325,7 @@ EDGES_LIMITS = {
     "tidewire-default": tidewire_edge,
     "tidewire-off": with_limits('profile = "off"'),
 }
-EDGES_PINGED = {
-    "tidewire": lambda bench, backend: tidewire_edge(
-        bench, backend, auth='ping = { client = "1s", server = "1s" }'
-    ),
-    "tidewire-silent": tidewire_edge,
-}
+EDGES_PINGED = {"tidewire": tidewire_balanced, "tidewire-silent": tidewire_edge}
 # Every server that takes part is Tidewire: what is compared is an answer with another.
 EDGES_LIMITED = {
     "tidewire": refusing(429, 'limits.per_address = { rate = "1/h" }'),
