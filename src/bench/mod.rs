@@ -22,7 +22,6 @@ mod target;
 mod tests;
 mod tickets;
 mod tls;
-mod trust;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -15,12 +15,12 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, NamedGroup, RootCert
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
+use tidewire_edge::server_tls::trust;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::tickets::Tickets;
-use super::trust::AnyCertificate;
 
 /// For `wss://` URLs.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl TlsOptions {
         let builder = match &self.ca {
             _ if self.insecure => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate(self.provider()))),
+                .with_custom_certificate_verifier(trust::everybody(&Arc::new(self.provider()))),
             Some(file) => builder.with_root_certificates(authorities(file)?),
             None => builder
                 .try_with_platform_verifier()

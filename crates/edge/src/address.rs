@@ -1,14 +1,11 @@
 //! Where a server listens, as it is written: a host and a port, or the file of a Unix socket.
 
-use std::borrow::Cow;
+use crate::written::written_as_text;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,45 +200,14 @@ impl fmt::Display for HostPort {
     }
 }
 
-macro_rules! written {
-    ($name:ident, $pattern:literal, $description:literal) => {
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({
-                    "type": "string",
-                    "pattern": $pattern,
-                    "description": $description
-                })
-            }
-        }
-    };
-}
-
-written!(
+written_as_text!(
     Address,
-    "^unix:.|:[0-9]+$",
+    pattern = "^unix:.|:[0-9]+$",
     "`host:port`, such as 10.0.0.2:3000, [::1]:3000 or app.internal:3000, or the file of a Unix socket, such as unix:/run/app.sock."
 );
-written!(
+written_as_text!(
     HostPort,
-    ":[0-9]+$",
+    pattern = ":[0-9]+$",
     "`host:port`, such as 10.0.0.2:3000, [::1]:3000 or app.internal:3000."
 );
 

@@ -1,11 +1,8 @@
 //! Host names in routes: `example.com`, or `*.example.com` for every name below it.
 
-use std::borrow::Cow;
+use crate::written::written_as_text;
 use std::fmt;
 use std::str::FromStr;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A host name that a route asks for, in lower case and without a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,31 +76,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-impl Serialize for HostPattern {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for HostPattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for HostPattern {
-    fn schema_name() -> Cow<'static, str> {
-        "HostPattern".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "A host name, or `*.` and a name for every host below it."
-        })
-    }
-}
+written_as_text!(HostPattern, "A host name, or `*.` and a name for every host below it.");
 
 #[cfg(test)]
 mod tests {

@@ -88,3 +88,5 @@ pub mod tunnel;
 mod upkeep;
 mod wait;
 pub mod weight;
+mod words;
+mod written;

@@ -1,12 +1,9 @@
 //! Addresses and networks as rules have them: `192.0.2.1`, `10.0.0.0/8`, `2001:db8::/32`.
 
-use std::borrow::Cow;
+use crate::written::written_as_text;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An address, or all that begin with the same bits. No bit behind those is set, and an IPv4
 /// network is one, also when it was written as the IPv6 one that it is mapped to.
@@ -132,32 +129,11 @@ impl fmt::Display for Network {
     }
 }
 
-impl Serialize for Network {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for Network {
-    fn schema_name() -> Cow<'static, str> {
-        "Network".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": "^[0-9a-fA-F.:]+(/[0-9]+)?$",
-            "description": "An address or a network, such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32."
-        })
-    }
-}
+written_as_text!(
+    Network,
+    pattern = "^[0-9a-fA-F.:]+(/[0-9]+)?$",
+    "An address or a network, such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32."
+);
 
 /// The bits before an IPv4 address that is mapped to IPv6.
 const MAPPED_BITS: u8 = 96;

@@ -1,16 +1,13 @@
 //! Origins as a configuration lists them: `https://app.example.com`, `https://*.example.com`,
 //! `http://localhost:*`, `*`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::host::HostPattern;
 use crate::origin::{Host, Origin, default_port, is_scheme, split_authority};
+use crate::written::written_as_text;
 
 /// Whose pages are meant by an entry of `allow`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -226,32 +223,11 @@ impl fmt::Display for OriginPattern {
     }
 }
 
-impl Serialize for OriginPattern {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for OriginPattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for OriginPattern {
-    fn schema_name() -> Cow<'static, str> {
-        "OriginPattern".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": "^(\\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@ ,]+)$",
-            "description": "Scheme, host and port of pages, such as https://example.com, or `*`."
-        })
-    }
-}
+written_as_text!(
+    OriginPattern,
+    pattern = "^(\\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@ ,]+)$",
+    "Scheme, host and port of pages, such as https://example.com, or `*`."
+);
 
 #[cfg(test)]
 mod tests {

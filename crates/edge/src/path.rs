@@ -1,11 +1,9 @@
 //! Path patterns in routes: `/`, `/ws/*`, `/ws/{topic}`, `/rooms/{room}/{seat}`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::written::written_as_text;
 use tidewire_wire::http::query;
 
 /// A pattern for the path of a request.
@@ -283,32 +281,11 @@ impl fmt::Display for PathPattern {
     }
 }
 
-impl Serialize for PathPattern {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PathPattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for PathPattern {
-    fn schema_name() -> Cow<'static, str> {
-        "PathPattern".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": "^/",
-            "description": "A path: literal segments, `{name}` for one segment, a final `*` for the rest."
-        })
-    }
-}
+written_as_text!(
+    PathPattern,
+    pattern = "^/",
+    "A path: literal segments, `{name}` for one segment, a final `*` for the rest."
+);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {

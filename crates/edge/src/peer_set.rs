@@ -1,16 +1,14 @@
 //! Which peers are proxies whose word is taken: by network, or because they come by a Unix socket.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidewire_runtime::conn::is_unix;
 
 use crate::network::{Network, NetworkError};
 use crate::network_set::NetworkSet;
+use crate::written::written_as_text;
 
 /// Peers that are alike, as they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,31 +69,10 @@ impl fmt::Display for PeerRange {
     }
 }
 
-impl Serialize for PeerRange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PeerRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for PeerRange {
-    fn schema_name() -> Cow<'static, str> {
-        "PeerRange".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "An address or network, such as 10.0.0.0/8, or unix: whoever comes by a Unix socket."
-        })
-    }
-}
+written_as_text!(
+    PeerRange,
+    "An address or network, such as 10.0.0.0/8, or unix: whoever comes by a Unix socket."
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,12 @@
 //! Addresses of this machine to connect from, as they are written: `10.0.0.5`,
 //! `10.0.0.5-10.0.0.9`, `10.0.0.0/28`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::network::{Network, NetworkError, Range};
+use crate::written::written_as_text;
 
 /// All addresses from one to another, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,32 +98,11 @@ impl fmt::Display for SourceRange {
     }
 }
 
-impl Serialize for SourceRange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for SourceRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for SourceRange {
-    fn schema_name() -> Cow<'static, str> {
-        "SourceRange".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": "^[0-9a-fA-F.:]+(/[0-9]+| *- *[0-9a-fA-F.:]+)?$",
-            "description": "An address, such as 10.0.0.5, or several, such as 10.0.0.5-10.0.0.9 or 10.0.0.16/28."
-        })
-    }
-}
+written_as_text!(
+    SourceRange,
+    pattern = "^[0-9a-fA-F.:]+(/[0-9]+| *- *[0-9a-fA-F.:]+)?$",
+    "An address, such as 10.0.0.5, or several, such as 10.0.0.5-10.0.0.9 or 10.0.0.16/28."
+);
 
 #[cfg(test)]
 mod tests {

@@ -10,13 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tidewire_wire::http::said::{self, Element, Unreadable};
 
 use crate::client_address::ClientAddress;
 use crate::origin::Transport;
 use crate::peer_set::PeerSet;
+use crate::written::written_as_text;
 
 /// The proxies whose word is taken, and how they say it.
 #[derive(Debug)]
@@ -73,31 +74,10 @@ impl fmt::Display for AddressHeader {
     }
 }
 
-impl Serialize for AddressHeader {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for AddressHeader {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for AddressHeader {
-    fn schema_name() -> Cow<'static, str> {
-        "AddressHeader".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "x-forwarded-for, forwarded, or a header with a single address, such as cf-connecting-ip."
-        })
-    }
-}
+written_as_text!(
+    AddressHeader,
+    "x-forwarded-for, forwarded, or a header with a single address, such as cf-connecting-ip."
+);
 
 /// What servers hear of the way that a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,6 @@
 //! A lookup is whole or it has failed: a name of which one kind of address could not be asked for
 //! would lose the servers of that kind.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -15,10 +14,9 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::roster::{Found, Looked, ServiceRecord};
+use crate::written::written_as_text;
 
 /// A name server: its address, and its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,35 +195,11 @@ impl fmt::Display for ServiceName {
     }
 }
 
-macro_rules! written {
-    ($name:ident, $description:literal) => {
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "description": $description })
-            }
-        }
-    };
-}
-
-written!(NameServer, "An address, such as 10.0.0.53, or with a port, such as 10.0.0.53:5353.");
-written!(ServiceName, "The name of a service, such as _ws._tcp.chat.internal.");
+written_as_text!(
+    NameServer,
+    "An address, such as 10.0.0.53, or with a port, such as 10.0.0.53:5353."
+);
+written_as_text!(ServiceName, "The name of a service, such as _ws._tcp.chat.internal.");
 
 const DNS_PORT: u16 = 53;
 

@@ -1,7 +1,6 @@
 //! What the answer to an http probe must have, besides its status: headers, a text in its body, a
 //! body that a regular expression matches.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,10 +8,9 @@ use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use regex::bytes::{Regex, RegexBuilder};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{CheckConfig, ProbeError};
+use crate::written::written_as_text;
 
 /// A regular expression for a body. It matches in a time that grows with the body and no faster,
 /// and of bytes: a server need not say UTF-8.
@@ -111,28 +109,7 @@ impl fmt::Display for BodyPattern {
     }
 }
 
-impl Serialize for BodyPattern {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for BodyPattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for BodyPattern {
-    fn schema_name() -> Cow<'static, str> {
-        "BodyPattern".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "description": "A regular expression." })
-    }
-}
+written_as_text!(BodyPattern, "A regular expression.");
 
 /// Of a body this much is read.
 const BODY_BYTES: usize = 64 * 1024;

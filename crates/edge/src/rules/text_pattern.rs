@@ -1,12 +1,9 @@
 //! What the value of a header, a cookie or a parameter must be: `beta`, `beta*`, `*beta`, `*beta*`,
 //! or `*` for any.
 
-use std::borrow::Cow;
+use crate::written::written_as_text;
 use std::fmt;
 use std::str::FromStr;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A pattern for a value. Case counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,31 +94,10 @@ impl fmt::Display for TextPattern {
     }
 }
 
-impl Serialize for TextPattern {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for TextPattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for TextPattern {
-    fn schema_name() -> Cow<'static, str> {
-        "TextPattern".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "A value; a `*` at its beginning or end stands for anything, `\\*` for a star."
-        })
-    }
-}
+written_as_text!(
+    TextPattern,
+    "A value; a `*` at its beginning or end stands for anything, `\\*` for a star."
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,15 @@
 //! What is written about TLS towards servers.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustls_pki_types::ServerName;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::tls::sources::MinVersion;
+use crate::written::written_as_text;
 
 /// TLS towards the servers of a backend. An empty table has it, with the authorities that the
 /// system believes.
@@ -65,28 +65,4 @@ impl fmt::Display for CertificateName {
     }
 }
 
-impl Serialize for CertificateName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for CertificateName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for CertificateName {
-    fn schema_name() -> Cow<'static, str> {
-        "CertificateName".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "The name of a host, such as nodes.internal, or an address."
-        })
-    }
-}
+written_as_text!(CertificateName, "The name of a host, such as nodes.internal, or an address.");

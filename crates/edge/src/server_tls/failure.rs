@@ -3,51 +3,38 @@
 use rustls::{AlertDescription, CertificateError, Error};
 use tidewire_runtime::tls::error::TlsError;
 
-macro_rules! failures {
-    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
-        /// Why TLS with a server came to nothing. To add one: a line here.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Failure { $($(#[doc = $doc])* $name,)* }
+use crate::words::words;
 
-        impl Failure {
-            /// All of them, in the order of their discriminants.
-            pub const ALL: &[Failure] = &[$(Failure::$name,)*];
-
-            /// Its name in logs and metrics.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-failures! {
-    /// The certificate is of an authority that is not believed.
-    UnknownIssuer = "unknown_issuer",
-    /// The certificate is for other names.
-    WrongName = "wrong_name",
-    /// The certificate has expired.
-    Expired = "expired",
-    /// The certificate is not right for another reason.
-    Certificate = "certificate",
-    /// The server wants a certificate of ours, or another one.
-    ClientCertificate = "client_certificate",
-    /// The server ended it for another reason.
-    Alert = "alert",
-    /// What the server says is not TLS.
-    NotTls = "not_tls",
-    /// Server and edge share no version, cipher or key exchange, or the server speaks no HTTP/1.1.
-    NothingShared = "nothing_shared",
-    /// The server broke the protocol.
-    Violation = "violation",
-    /// The server ended its stream in the middle of it.
-    Eof = "eof",
-    /// The connection broke.
-    Broken = "broken",
-    /// It took longer than `timeout.connect`.
-    Timeout = "timeout",
-    /// A fault of ours.
-    Internal = "internal",
+words! {
+    /// Why TLS with a server came to nothing. To add one: a line here.
+    pub enum Failure {
+        /// The certificate is of an authority that is not believed.
+        UnknownIssuer = "unknown_issuer",
+        /// The certificate is for other names.
+        WrongName = "wrong_name",
+        /// The certificate has expired.
+        Expired = "expired",
+        /// The certificate is not right for another reason.
+        Certificate = "certificate",
+        /// The server wants a certificate of ours, or another one.
+        ClientCertificate = "client_certificate",
+        /// The server ended it for another reason.
+        Alert = "alert",
+        /// What the server says is not TLS.
+        NotTls = "not_tls",
+        /// Server and edge share no version, cipher or key exchange, or the server speaks no HTTP/1.1.
+        NothingShared = "nothing_shared",
+        /// The server broke the protocol.
+        Violation = "violation",
+        /// The server ended its stream in the middle of it.
+        Eof = "eof",
+        /// The connection broke.
+        Broken = "broken",
+        /// It took longer than `timeout.connect`.
+        Timeout = "timeout",
+        /// A fault of ours.
+        Internal = "internal",
+    }
 }
 
 impl Failure {

@@ -12,7 +12,7 @@ pub mod config;
 pub mod failure;
 mod load;
 pub mod report;
-mod trust;
+pub mod trust;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -25,7 +25,7 @@ pub(super) fn these(
 }
 
 /// That of everybody.
-pub(super) fn everybody(provider: &Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+pub fn everybody(provider: &Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Everybody(Arc::clone(provider)))
 }
 

@@ -2,51 +2,38 @@
 
 use tidewire_runtime::tls::error::TlsError;
 
-macro_rules! failures {
-    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
-        /// Why a TLS handshake came to nothing. To add one: a line here.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Failure { $($(#[doc = $doc])* $name,)* }
+use crate::words::words;
 
-        impl Failure {
-            /// All of them, in the order of their discriminants.
-            pub const ALL: &[Failure] = &[$(Failure::$name,)*];
-
-            /// Its name in logs and metrics.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-failures! {
-    /// Plain HTTP came.
-    PlainHttp = "plain_http",
-    /// What came is neither TLS nor HTTP.
-    NotTls = "not_tls",
-    /// Client and listener share no version, cipher or key exchange.
-    NothingShared = "nothing_shared",
-    /// No certificate has the name that the client asks for (`strict_sni`).
-    UnknownName = "unknown_name",
-    /// The client speaks nothing of `alpn`.
-    NoProtocol = "no_protocol",
-    /// The client's certificate is missing, or not accepted.
-    ClientCertificate = "client_certificate",
-    /// The client ended it, such as for not trusting the certificate.
-    Alert = "alert",
-    /// The client broke the protocol.
-    Violation = "violation",
-    /// The client ended its stream in the middle of it.
-    Eof = "eof",
-    /// The connection broke.
-    Broken = "broken",
-    /// It took longer than `client_hs`.
-    Timeout = "timeout",
-    /// The process drains.
-    Drain = "drain",
-    /// A fault of ours.
-    Internal = "internal",
+words! {
+    /// Why a TLS handshake came to nothing. To add one: a line here.
+    pub enum Failure {
+        /// Plain HTTP came.
+        PlainHttp = "plain_http",
+        /// What came is neither TLS nor HTTP.
+        NotTls = "not_tls",
+        /// Client and listener share no version, cipher or key exchange.
+        NothingShared = "nothing_shared",
+        /// No certificate has the name that the client asks for (`strict_sni`).
+        UnknownName = "unknown_name",
+        /// The client speaks nothing of `alpn`.
+        NoProtocol = "no_protocol",
+        /// The client's certificate is missing, or not accepted.
+        ClientCertificate = "client_certificate",
+        /// The client ended it, such as for not trusting the certificate.
+        Alert = "alert",
+        /// The client broke the protocol.
+        Violation = "violation",
+        /// The client ended its stream in the middle of it.
+        Eof = "eof",
+        /// The connection broke.
+        Broken = "broken",
+        /// It took longer than `client_hs`.
+        Timeout = "timeout",
+        /// The process drains.
+        Drain = "drain",
+        /// A fault of ours.
+        Internal = "internal",
+    }
 }
 
 impl Failure {
