@@ -494,8 +494,8 @@ fn of_a_flood_behind_a_close_16_mib_are_read_and_nothing_is_kept() {
     let line = rig.edge.log_line(&["websocket", &client, "reason=\"too_big\""]);
     let (_, field) = line.split_once(" bytes_in=").expect("the line has it");
     let read: u64 = field.split(' ').next().unwrap().parse().expect("a number");
-    // The last read of those may be of 64 KiB; the handshake and the first frame are not dropped.
-    let (least, most) = (16 << 20, (16 << 20) + (64 << 10) + 4000);
+    // The last read of those may be of 32 KiB; the handshake and the first frame are not dropped.
+    let (least, most) = (16 << 20, (16 << 20) + (32 << 10) + 4000);
     assert!((least..=most).contains(&read), "{read} bytes are read");
     let growth = rss.growth();
     assert!(growth <= 2 << 20, "{growth} bytes more");

@@ -3,15 +3,19 @@
 //!
 //! `tests/frame_floods.rs` asks the clock, beside attacks that end. These go on, and what is asked is
 //! how much the program worked meanwhile: so it does not matter what else the machine does. `cargo
-//! test --test neighbours -- --nocapture` shows both, beside what a client takes that is honest and
-//! as busy; with `TIDEWIRE_BIN` of another build.
+//! test --test neighbours -- --nocapture --test-threads=1` shows both, beside what a client takes
+//! that is honest and as busy; with `TIDEWIRE_BIN` of another build.
+//!
+//! By the clock an echo is also late when the system has the processors for others just then, and
+//! those who attack here are on the same machine. With `chrt --fifo 50` (as root) in front of it all
+//! but them run as soon as they can: what remains is what the program does to its clients.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::http::Request;
-use tidewire_testkit::neighbour::waits_beside_each;
+use tidewire_testkit::neighbour::{give_precedence_to_others, waits_beside_each};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::raw_frame::{BINARY, CONTINUATION, PING, PONG, RawFrame, Side, TEXT};
 use tidewire_testkit::script;
@@ -21,10 +25,9 @@ use tidewire_testkit::websocket::{WebSocket, handshake};
 /// What somebody does to a node until a moment.
 type Deed = fn(&Tidewire, Instant);
 
-/// Two turns of a flood of tiny frames, and what the kernel's clock is coarse by; without
-/// optimization they take longer. Through a tunnel an echo comes by twice.
-const HUB_WORK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 14 } else { 8 });
-const TUNNEL_WORK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 24 } else { 14 });
+/// Two turns of a flood of tiny frames, and what the kernel's clock is coarse by (4 ms, twice).
+/// Without optimization a turn takes longer.
+const MOST_WORK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 12 } else { 9 });
 const ATTEMPTS: usize = 3;
 
 const OFF: &str = "limits = { profile = \"off\" }\n";
@@ -33,7 +36,6 @@ const OFF: &str = "limits = { profile = \"off\" }\n";
 fn check(
     node: &Tidewire,
     path: (&str, &'static str),
-    most: Duration,
     busy: Deed,
     attacks: &[(&'static str, Deed)],
 ) {
@@ -49,13 +51,13 @@ fn check(
         disturbing.clear();
         for (name, waits) in names.iter().zip(found) {
             println!("beside {name}: p99 {:?}, of work {:?}", waits.p99, waits.p99_of_work);
-            disturbing.extend((waits.p99_of_work > most).then_some(name));
+            disturbing.extend((waits.p99_of_work > MOST_WORK).then_some(name));
         }
         if disturbing.is_empty() {
             return;
         }
     }
-    panic!("more than {most:?} are worked for {disturbing:?} while the neighbour waits");
+    panic!("more than {MOST_WORK:?} are worked for {disturbing:?} while the neighbour waits");
 }
 
 fn nothing(_: &Tidewire, until: Instant) {
@@ -82,7 +84,6 @@ fn beside_who_floods_a_hub_it_has_its_turn() {
     check(
         &node,
         ("/ws/neighbour", "Received: "),
-        HUB_WORK,
         |node, until| {
             let mut peer = opened(node, "/ws/busy");
             let mut sender = peer.another();
@@ -151,6 +152,7 @@ fn beside_who_floods_a_tunnel_it_has_its_turn() {
             "/neighbour" => script::echoes(request, peer),
             // Takes what comes, as fast as it comes.
             _ => {
+                give_precedence_to_others();
                 let mut socket = script::accepts(request, peer);
                 while let Ok(1..) = socket.peer.wait() {
                     socket.peer.take_some();
@@ -169,7 +171,6 @@ fn beside_who_floods_a_tunnel_it_has_its_turn() {
     check(
         &node,
         ("/neighbour", ""),
-        TUNNEL_WORK,
         |node, until| {
             let mut peer = opened(node, "/busy");
             let message = of_client(RawFrame::new(BINARY, vec![1; 60 << 10]));

@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tidewire_auth::live::Call;
-use tidewire_runtime::buffer::{Backlog, SCRATCH_BYTES, with_scratch};
+use tidewire_runtime::buffer::{Backlog, with_scratch};
 use tidewire_runtime::conn::Upgraded;
 use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::{NEVER, Tick, ticks};
-use tidewire_runtime::turn::give_way;
+use tidewire_runtime::turn::{TURN_BYTES, give_way};
 use tidewire_wire::ws::close::{CloseCode, encode_close};
 use tidewire_wire::ws::frame::{Opcode, encode_frame};
 use tidewire_wire::ws::message::{Decoder, Event, Payload, Role};
@@ -248,11 +248,9 @@ impl ClientTask {
             if self.pause.is_some() || self.is_paused() {
                 return Poll::Pending;
             }
-            // One that sends without end must not keep the others waiting, also when it sends just
-            // as fast as it is read: then each read is short, and none is the last.
-            // (Of what TLS has read, less comes out.)
+            // One that sends without end must not keep the others waiting.
             taken += length;
-            if taken >= SCRATCH_BYTES / 2 {
+            if taken >= TURN_BYTES {
                 give_way(cx);
                 return Poll::Pending;
             }

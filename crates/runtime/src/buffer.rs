@@ -13,8 +13,10 @@ use crate::allocator::note_burst;
 
 /// Size of the scratch buffer, and so the most that one read can return.
 ///
-/// 64 KiB: a 16 KiB message with its header is read at once, and bulk transfers need few calls.
-pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// 32 KiB: a 16 KiB message with its header is read at once, bulk transfers need few calls, and who
+/// floods with the tiniest of frames has a few thousand of them looked at before others have their
+/// turn ([`TURN_BYTES`](crate::turn::TURN_BYTES)).
+pub const SCRATCH_BYTES: usize = 32 * 1024;
 
 /// Lends the thread's scratch buffer to `work`.
 ///

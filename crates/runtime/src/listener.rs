@@ -258,7 +258,10 @@ impl Accept {
     async fn run(self, socket: Bound) {
         let (listener, local) = Source::new(socket);
         let mut shortage = Shortage::default();
-        loop {
+        for number in 1.. {
+            if number % ACCEPTED_PER_TURN == 0 {
+                tokio::task::yield_now().await;
+            }
             let accepted = match shortage.is_on() {
                 false => listener.accept().await,
                 true => tokio::select! {
@@ -386,6 +389,10 @@ fn is_exhaustion(error: &io::Error) -> bool {
 
 /// Enough for a reconnect storm between two turns of a worker.
 const BACKLOG: u32 = 4096;
+
+/// How many are accepted before those that are there already have their turn: each newcomer's
+/// handshake is some work of its own.
+const ACCEPTED_PER_TURN: u64 = 8;
 
 const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
 

@@ -121,7 +121,7 @@ impl Pump {
         sink: &mut Socket,
         mut observe: impl FnMut(&mut [u8], Range<usize>) -> Passing,
     ) -> Poll<Result<(), PumpError>> {
-        let turn_ends = self.bytes.saturating_add(TURN_BYTES);
+        let turn_ends = self.bytes.saturating_add(TURN_BYTES as u64);
         loop {
             ready!(self.poll_backlog(cx, sink))?;
             match self.flow {

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Context;
 
+use crate::buffer::SCRATCH_BYTES;
+
 /// Wakes the task again, once the kernel has been asked what the sockets of all others have.
 ///
 /// A plain wake would put it in front of them: as long as a task is ready, the runtime asks the
@@ -13,9 +15,11 @@ pub fn give_way(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
-/// What a task moves of one connection's bytes in a turn, when there is more: enough to make what
-/// a turn costs (about a microsecond) disappear, and little enough for whoever waits meanwhile.
-pub const TURN_BYTES: u64 = 256 * 1024;
+/// A turn ends with the read that brings what it has taken of one connection to this: a full one,
+/// or some that are short because the peer sends just as fast as it is read, of which none would be
+/// the last. More than a message of 16 KiB, so that it costs no second look at the sockets
+/// (about a microsecond); at most a read more than that, for whoever waits meanwhile.
+pub const TURN_BYTES: usize = SCRATCH_BYTES / 4 * 3;
 
 #[cfg(test)]
 mod tests {

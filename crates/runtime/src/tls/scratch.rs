@@ -15,8 +15,8 @@ pub(super) const CIPHERTEXT_BYTES: usize = SCRATCH_BYTES;
 /// The most plaintext in a record (RFC 8446, section 5.1).
 pub(super) const RECORD_BYTES: usize = 16 * 1024;
 
-/// The most plaintext that one write takes.
-pub(super) const WRITE_BYTES: usize = SCRATCH_BYTES;
+/// The most plaintext that one write takes: four full records.
+pub(super) const WRITE_BYTES: usize = 4 * RECORD_BYTES;
 
 /// Room beside the records of one write: a ticket or a key update that goes before them, and what
 /// each record costs.
