@@ -23,6 +23,7 @@ pub mod mailbox;
 #[doc(hidden)]
 pub mod memory;
 pub mod metrics;
+pub mod newcomers;
 pub mod percent;
 pub mod privilege;
 pub mod pump;

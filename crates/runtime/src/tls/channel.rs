@@ -1,5 +1,6 @@
 //! An open TLS connection: its rests, and the ends of its two directions.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,6 +13,7 @@ use super::error::TlsError;
 use super::scratch::{SLACK_BYTES, with_incoming, with_outgoing};
 use super::session::{Progress, Session};
 use crate::buffer::Backlog;
+use crate::newcomers::{Work, turn_for};
 
 /// An open TLS connection, which takes its leave when it is dropped.
 #[derive(Debug)]
@@ -353,6 +355,13 @@ impl Channel {
         begun
     }
 
+    /// Waits until the peer has said something, and then for this worker's turn to answer it.
+    pub(super) async fn turn(&self) {
+        // What is wrong is told by the read.
+        let _ = self.tcp.readable().await;
+        turn_for(Work::Handshake).await;
+    }
+
     /// A step of the handshake: one read, and the flight that answers it, appended to `unsent`.
     /// Application data that comes along waits to be read. Err is the end of the handshake.
     /// `first` is the first byte that the peer has sent.
@@ -383,6 +392,11 @@ impl Channel {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.flush(&mut |tcp: &mut TcpStream, bytes: &[u8]| Pin::new(tcp).poll_write(cx, bytes))
     }
+}
+
+/// What a poll says now, ready or not.
+pub(super) async fn now<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    poll_fn(|cx| Poll::Ready(poll(cx))).await
 }
 
 /// Ends our direction of TCP (FIN).

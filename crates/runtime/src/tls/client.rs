@@ -2,14 +2,14 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ProtocolVersion};
 use tokio::net::TcpStream;
 
-use super::channel::{Channel, TlsStream};
+use super::channel::{Channel, TlsStream, now};
 use super::error::TlsError;
 use super::session::Session;
 use crate::allocator::note_burst;
@@ -56,26 +56,28 @@ pub(crate) async fn connect(tcp: TcpStream, client: &TlsClient) -> Result<TlsStr
     // Keys, shares and signatures are some tens of kilobytes, for a moment.
     note_burst();
     channel.begin()?;
-    let done = poll_fn(|cx| poll(&mut channel, cx)).await;
+    let done = shake_hands(&mut channel).await;
     done.map(|()| channel.into_stream()).map_err(TlsError::towards_server)
 }
 
-fn poll(channel: &mut Channel, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
+async fn shake_hands(channel: &mut Channel) -> Result<(), TlsError> {
     loop {
-        ready!(channel.poll_flush(cx))?;
+        poll_fn(|cx| channel.poll_flush(cx)).await?;
         if !channel.session().facts().is_handshaking() {
-            return Poll::Ready(Ok(()));
+            return Ok(());
         }
-        if let Err(error) = ready!(channel.poll_step(cx, &mut None)) {
+        channel.turn().await;
+        let Poll::Ready(step) = now(|cx| channel.poll_step(cx, &mut None)).await else { continue };
+        if let Err(error) = step {
             // An alert, for which there is room.
-            let _ = channel.poll_flush(cx);
-            return Poll::Ready(Err(error));
+            let _ = now(|cx| channel.poll_flush(cx)).await;
+            return Err(error);
         }
         let facts = channel.session().facts();
         if !facts.is_handshaking() && facts.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
             // Our Finished goes with the first request, which saves a call and a packet.
             channel.defer_unsent();
-            return Poll::Ready(Ok(()));
+            return Ok(());
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The server side of a TLS handshake, and what is known when it is over.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, Error, HandshakeKind, ProtocolVersion};
 use tokio::net::TcpStream;
 
-use super::channel::{Channel, TlsStream};
+use super::channel::{Channel, TlsStream, now};
 use super::config::{Greeting, TlsConfig, take_greeting};
 use super::error::TlsError;
 use super::session::Session;
@@ -45,7 +45,7 @@ pub(crate) async fn accept(
     note_burst();
     let mut handshake =
         Handshake { channel: Channel::new(tcp, session), greeting: None, first: None };
-    match poll_fn(|cx| handshake.poll(cx)).await {
+    match handshake.run().await {
         Ok(()) => {
             let secured = handshake.secured();
             Ok((handshake.channel.into_stream(), secured))
@@ -62,17 +62,14 @@ struct Handshake {
 }
 
 impl Handshake {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
+    async fn run(&mut self) -> Result<(), TlsError> {
         loop {
-            ready!(self.channel.poll_flush(cx))?;
+            poll_fn(|cx| self.channel.poll_flush(cx)).await?;
             if !self.channel.session().facts().is_handshaking() {
-                return Poll::Ready(Ok(()));
+                return Ok(());
             }
-            take_greeting();
-            let step = ready!(self.channel.poll_step(cx, &mut self.first));
-            if let Some(greeting) = take_greeting() {
-                self.greeting = Some(greeting);
-            }
+            self.channel.turn().await;
+            let Poll::Ready(step) = self.step().await else { continue };
             if let Err(error) = step {
                 let error = self.explain(error);
                 // An alert would stand before it, and make it no HTTP.
@@ -82,8 +79,8 @@ impl Handshake {
                     _ => {}
                 }
                 // Hardly anything was sent before it, so there is room for it.
-                let _ = self.channel.poll_flush(cx);
-                return Poll::Ready(Err(error));
+                let _ = now(|cx| self.channel.poll_flush(cx)).await;
+                return Err(error);
             }
             let facts = self.channel.session().facts();
             let is_tls13 = facts.protocol_version() == Some(ProtocolVersion::TLSv1_3);
@@ -91,9 +88,22 @@ impl Handshake {
                 // What follows the client's Finished is a ticket. It goes with the first answer,
                 // which saves a call and a packet. (In TLS 1.2 our Finished comes last.)
                 self.channel.defer_unsent();
-                return Poll::Ready(Ok(()));
+                return Ok(());
             }
         }
+    }
+
+    async fn step(&mut self) -> Poll<Result<(), TlsError>> {
+        now(|cx| {
+            // The notes of a thread are those of whoever is polled.
+            take_greeting();
+            let step = self.channel.poll_step(cx, &mut self.first);
+            if let Some(greeting) = take_greeting() {
+                self.greeting = Some(greeting);
+            }
+            step
+        })
+        .await
     }
 
     /// Knows more about an error than rustls says.
