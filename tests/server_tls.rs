@@ -18,6 +18,7 @@ use tidewire_testkit::peer::Peer;
 use tidewire_testkit::script;
 use tidewire_testkit::tidewire::{Tidewire, command, edge, edge_of, hub};
 use tidewire_testkit::tls::TlsServer;
+use tidewire_testkit::unix_door::UnixDoor;
 use tidewire_testkit::websocket::{Got, Opcode, WebSocket, handshake};
 
 /// An authority, and a directory with its certificate in `ca.pem`.
@@ -578,6 +579,55 @@ fn probes_speak_no_tls_where_the_configuration_says_so() {
     let edge = rig.run(&config(""));
     assert_eq!(plain.request().target, "/");
     get(edge.address(), "/").expect(200);
+}
+
+/// An edge whose server is on the Unix socket `app.sock`, with `server` in its table.
+fn edge_by_socket(server: &str, tls: &str) -> String {
+    let check = "type = \"http\", interval = \"50ms\", rise = 1, fall = 1";
+    let nobody = "127.0.0.1:1".parse().unwrap();
+    let more = format!("tls = {{ ca = \"ca.pem\"{tls} }}\ncheck = {{ {check} }}\n");
+    edge_of(&[("a", nobody, server)], &more).replace("\"127.0.0.1:1\"", "\"unix:app.sock\"")
+}
+
+#[test]
+fn tls_is_spoken_on_unix_sockets_by_clients_and_probes() {
+    let (of_all, of_server) = (", server_name = \"node.test\"", ", server_name = \"app.test\"");
+    let cases =
+        [("", of_all, "node.test"), (of_server, "", "app.test"), (of_server, of_all, "app.test")];
+    for (server, tls, name) in cases {
+        let rig = Rig::new();
+        let node =
+            Backend::start_tls(&TlsServer::new(&rig.ca.server(&[name])), script::serves("a"));
+        let door = UnixDoor::open(&rig.dir.path().join("app.sock"), node.address());
+        let server = format!("{server}, check = true");
+        let edge = rig.run(&edge_by_socket(&server, tls));
+        until("probes pass", || {
+            (edge.metric("edge_server_checks_total", &[]) >= 3.0).then_some(())
+        });
+        assert_eq!(edge.metric("edge_server_check_failures_total", &[]), 0.0, "{name}");
+        assert_eq!(get(edge.address(), "/").expect(200).text(), "a");
+        WebSocket::connect(edge.address(), "/ws").expect_echo("by a file, and sealed");
+        // Clients and probes ask for the name, and there is no other way than by the file.
+        let greeted = node.greeted();
+        assert!(greeted.iter().all(|it| it.server_name.as_deref() == Some(name)), "{greeted:?}");
+        // The first of them had the keys of a probe's connection to begin with.
+        let resumed = edge.metric("edge_server_tls_handshakes_total", &["result=\"resumed\""]);
+        assert_eq!(resumed, 2.0);
+        assert!(door.accepted() >= 5);
+    }
+}
+
+#[test]
+fn who_is_on_a_unix_socket_has_to_have_the_name_that_is_written() {
+    let rig = Rig::new();
+    let node =
+        Backend::start_tls(&TlsServer::new(&rig.ca.server(&["other.test"])), script::mirrors);
+    let _door = UnixDoor::open(&rig.dir.path().join("app.sock"), node.address());
+    let server = ", server_name = \"app.test\", check = true";
+    let mut edge = rig.run(&edge_by_socket(server, ""));
+    edge.log_line(&["WARN", "server is down", "is not for `app.test`, but for other.test"]);
+    get(edge.address(), "/").expect(503);
+    assert!(node.requests().is_empty(), "it was told something");
 }
 
 #[test]
