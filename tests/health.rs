@@ -448,6 +448,7 @@ fn a_server_drains_by_a_status() {
 #[test]
 fn a_server_drains_by_a_header() {
     check_drain("", "503 Not Ready\r\nTidewire-State: drain", "200 OK\r\nTidewire-State: ready");
+    check_drain("", "200 OK\r\nTIDEWIRE-state:DRAIN", "200 OK\r\ntidewire-STATE: READY");
 }
 
 #[test]
