@@ -324,6 +324,52 @@ fn a_server_that_does_not_take_our_certificate_says_so() {
         let upgrade = WebSocket::try_upgrade(Peer::connect(edge.address()), &handshake("/ws"));
         assert_eq!(upgrade.unwrap_err().0.status, 502);
         assert!(server.requests().is_empty());
+        if version.version == rustls::ProtocolVersion::TLSv1_3 {
+            // A server that has decided is not asked again.
+            let reason = ["reason=\"client_certificate\""];
+            assert_eq!(edge.metric("edge_server_tls_failures_total", &reason), 2.0);
+        }
+    }
+}
+
+#[test]
+fn who_meets_a_server_that_does_not_take_our_certificate_goes_on_to_another() {
+    let another = Authority::new("Another");
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let rig = Rig::new();
+        rig.ca.sign(Wanted::client("edge")).write(rig.dir.path(), "edge");
+        let asking =
+            |ca: &Authority| TlsServer::asking_of_version(&rig.issued(), ca.pem(), version);
+        let takes = Backend::start_tls(&asking(&rig.ca), script::serves("takes it"));
+        let refusers = [(); 2].map(|()| Backend::start_tls(&asking(&another), script::mirrors));
+        let servers = [refusers[0].address(), refusers[1].address(), takes.address()];
+        let tls = "tls = { ca = \"ca.pem\", cert = \"edge.pem\", key = \"edge.key\" }\n";
+        let mut edge = rig.run(&edge(&servers, &format!("retries = 2\n{tls}")));
+        for _ in 0..3 {
+            // Whichever is asked first, and whoever comes first.
+            for _ in 0..4 {
+                assert_eq!(get(edge.address(), "/").expect(200).text(), "takes it");
+            }
+            WebSocket::connect(edge.address(), "/ws").expect_echo("hello");
+        }
+        // What may not be sent twice is not, once it has been sent. In TLS 1.2 it has not.
+        let post = "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+        let statuses: Vec<_> = (0..3).map(|_| ask(edge.address(), post).status).collect();
+        let lost = statuses.iter().filter(|it| **it == 502).count();
+        assert_eq!(lost, if version.version == rustls::ProtocolVersion::TLSv1_3 { 2 } else { 0 });
+        for (refuser, name) in refusers.iter().zip(["server1", "server2"]) {
+            assert!(refuser.requests().is_empty());
+            let labels = [format!("server=\"{name}\""), "reason=\"client_certificate\"".to_owned()];
+            let labels = labels.each_ref().map(String::as_str);
+            assert!(edge.metric("edge_server_tls_failures_total", &labels) >= 2.0);
+            edge.log_line(&[
+                "WARN",
+                "no TLS with the server",
+                name,
+                "does not take our certificate",
+            ]);
+        }
+        assert!(edge.metric("edge_backend_redispatches_total", &[]) >= 4.0);
     }
 }
 
