@@ -122,6 +122,22 @@ fn while_nobody_answers_the_servers_stay() {
 }
 
 #[test]
+fn sighup_has_names_looked_up_now() {
+    let Some(mut names) = NameServer::start(V4) else { return };
+    let (v4, _v6) = on_one_port();
+    let source = format!("dns = \"nodes.test:{}\"", v4.address().port());
+    let more = ", min_interval = \"1h\", max_interval = \"1h\", hold = \"0s\"";
+    let edge = edge(&dns(&names, &source, more));
+    let lookups = || edge.metric("edge_discovery_lookups_total", &[]);
+    until_answering(&edge, &["v4"]);
+    assert_eq!(lookups(), 1.0);
+    names.serve(BOTH);
+    edge.child.signal(Signal::HUP);
+    until_answering(&edge, &["v4", "v6"]);
+    assert_eq!(lookups(), 2.0);
+}
+
+#[test]
 fn a_node_whose_names_cannot_be_looked_up_starts_and_finds_them_later() {
     let Some(mut names) = NameServer::start("") else { return };
     names.stop();

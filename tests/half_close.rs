@@ -5,7 +5,9 @@
 //! buffer holds. The last words themselves are in `upgrade.rs`, how long one waits for them is in
 //! `tunnel.rs`.
 
-use std::sync::mpsc;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -117,4 +119,50 @@ fn a_client_by_tls_ends_its_direction_by_itself_too() {
     let mut socket = WebSocket::upgrade(peer, &handshake("/ws"));
     socket.peer.finish();
     assert_eq!(take_all(&mut socket), FRAMES);
+}
+
+/// What a client gets that asks and at once ends its direction.
+fn asks_and_ends(edge: &Tidewire, path: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(edge.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn what_the_edge_answers_itself_is_for_clients_that_have_ended_too() {
+    let server = Backend::start(script::mirrors);
+    let own = "[[route]]\npath = \"/own\"\nrespond = { status = 200, body = \"own\" }\n\
+               [[route]]\npath = \"/away\"\nredirect = { to = \"https://b.test/\" }\n";
+    let config = edge(&[server.address()], own)
+        .replace("[[route]]\nbackend", "[[route]]\npath = \"/served\"\nbackend");
+    let edge = Tidewire::run(&config);
+    for (path, status) in [("/own", "200"), ("/away", "308"), ("/nowhere", "404")] {
+        for _ in 0..10 {
+            let answer = asks_and_ends(&edge, path);
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_ends_while_its_server_works_has_left() {
+    let (left, has_left) = mpsc::channel();
+    let left = Mutex::new(left);
+    let server = Backend::start(move |_, peer| {
+        // It never answers, and hears at once that nobody waits for it.
+        peer.expect_gone();
+        let _ = left.lock().unwrap().send(());
+    });
+    let mut edge = Tidewire::run(&edge(&[server.address()], ""));
+    let mut client = Peer::connect(edge.address());
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    server.request();
+    client.finish();
+    has_left.recv_timeout(Duration::from_secs(20)).expect("the server hears of it");
+    edge.log_line(&["connection", "by=\"client\"", "reason=\"eof\"", "phase=\"response\""]);
 }

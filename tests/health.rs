@@ -10,7 +10,7 @@ use tidewire_testkit::http::{Request, get};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::port::{free_port, loopback};
 use tidewire_testkit::script;
-use tidewire_testkit::tidewire::Tidewire;
+use tidewire_testkit::tidewire::{self, Tidewire, hub};
 use tidewire_testkit::websocket::WebSocket;
 
 /// An edge that checks its servers, named `server1` and so on, ten times a second.
@@ -21,24 +21,8 @@ fn checking(check: &str, servers: &[SocketAddr]) -> Tidewire {
 
 /// An edge that checks its servers as `check` says.
 fn checking_as(check: &str, servers: &[SocketAddr]) -> Tidewire {
-    let server = |(index, address): (usize, &SocketAddr)| {
-        format!("{{ name = \"server{}\", address = \"{address}\", check = true }},", index + 1)
-    };
-    let servers: String = servers.iter().enumerate().map(server).collect();
-    Tidewire::run(&format!(
-        r#"
-[[listen]]
-name = "public"
-bind = "127.0.0.1:0"
-[[route]]
-backend = "nodes"
-[[backend]]
-name = "nodes"
-server = [{servers}]
-[backend.check]
-{check}
-"#
-    ))
+    let config = tidewire::edge(servers, &format!("[backend.check]\n{check}\n"));
+    Tidewire::run(&config.replace(" },", ", check = true },"))
 }
 
 #[track_caller]
@@ -173,7 +157,7 @@ fn a_websocket_check_is_what_a_client_does() {
 
 #[test]
 fn a_hub_node_passes_every_check() {
-    let node = Tidewire::run(&tidewire_testkit::tidewire::hub("server1", ""));
+    let node = Tidewire::run(&hub("server1", ""));
     let edge = checking("type = \"websocket\"\npath = \"/ws/check\"", &[node.address()]);
     until("it was checked", || (node.metric("hub_bytes_out_total", &[]) > 0.0).then_some(()));
     wait_until(&edge, "server1", true);
@@ -382,7 +366,7 @@ fn a_server_can_be_checked_at_another_port() {
     wait_until(&edge, "server1", true);
     assert_eq!(server.accepted(), 0);
     // And each server at an address of its own.
-    let config = tidewire_testkit::tidewire::edge(&[server.address()], CHECK_FAST)
+    let config = tidewire::edge(&[server.address()], CHECK_FAST)
         .replace(" },", &format!(", check = true, check_address = \"{}\" }},", admin.address()));
     let edge = Tidewire::run(&config);
     admin.requests();
@@ -412,7 +396,7 @@ fn check_drain(check: &str, drain: &str, back: &str) {
     let answer = Arc::new(Mutex::new("200 OK".to_owned()));
     let (server1, server2) = (saying(&answer), Backend::start(script::echoes));
     let check = format!("type = \"http\"\npath = \"/check\"\n{check}");
-    let config = tidewire_testkit::tidewire::edge(
+    let config = tidewire::edge(
         &[server1.address(), server2.address()],
         &format!("[backend.check]\n{check}\ninterval = \"100ms\"\nrise = 2\nfall = 2"),
     );
@@ -448,17 +432,18 @@ fn a_server_drains_by_a_status() {
 #[test]
 fn a_server_drains_by_a_header() {
     check_drain("", "503 Not Ready\r\nTidewire-State: drain", "200 OK\r\nTidewire-State: ready");
+    check_drain("", "200 OK\r\nTIDEWIRE-state:DRAIN", "200 OK\r\ntidewire-STATE: READY");
 }
 
 #[test]
 fn a_hub_node_whose_broker_goes_away_drains_until_it_is_back() {
     let Some(mut redis) = tidewire_testkit::redis::RedisServer::start() else { return };
     let broker = format!("broker = \"{}\"\nbroker_timeout = \"500ms\"", redis.url());
-    let node = Tidewire::run(&tidewire_testkit::tidewire::hub("server1", &broker));
+    let node = Tidewire::run(&hub("server1", &broker));
     node.wait_until_ready();
     assert_eq!(node.readiness().headers.get("tidewire-state"), Some("ready"));
     let check = format!("[backend.check]\ntype = \"http\"\npath = \"/readyz\"\n{PACE}");
-    let config = tidewire_testkit::tidewire::edge(&[node.address()], &check)
+    let config = tidewire::edge(&[node.address()], &check)
         .replace(" },", &format!(", check = true, check_address = \"{}\" }},", node.admin()));
     let edge = Tidewire::run(&config);
     wait_for_state(&edge, "server1", "up");

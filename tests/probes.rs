@@ -4,6 +4,9 @@
 //! The promises of HAProxy's reg-tests in `checks/`; docs/conformance.md has them case by case.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::deadline::until;
@@ -154,6 +157,110 @@ fn check_answer(
 /// Answers with these lines of head.
 fn with_lines(lines: &'static str) -> impl Fn(&Request, &mut Peer) + Send + Sync + 'static {
     move |_, peer| peer.send(format!("HTTP/1.1 202 Ok\r\n{lines}Content-Length: 0\r\n\r\n"))
+}
+
+#[test]
+fn a_probe_reads_no_head_without_end_and_says_so() {
+    const WHY: &str = "the head of the answer is over 16 KiB, or has more than 100 headers";
+    fn endless(_: &Request, peer: &mut Peer) {
+        peer.send("HTTP/1.1 200 OK\r\nX-Long: ");
+        while peer.try_send(&[b'x'; 8192]).is_ok() {}
+    }
+    fn headers(count: usize) -> impl Fn(&Request, &mut Peer) + Send + Sync + 'static {
+        let lines = "X-A: b\r\n".repeat(count - 1);
+        move |_, peer| peer.send(format!("HTTP/1.1 202 Ok\r\n{lines}Content-Length: 0\r\n\r\n"))
+    }
+    fn long(kib: usize) -> impl Fn(&Request, &mut Peer) + Send + Sync + 'static {
+        let line = format!("X-Long: {}\r\n", "x".repeat(kib * 1024));
+        move |_, peer| peer.send(format!("HTTP/1.1 202 Ok\r\n{line}Content-Length: 0\r\n\r\n"))
+    }
+    check_answer("", endless, WHY);
+    check_answer("", headers(101), WHY);
+    check_answer("", headers(100), "");
+    check_answer("", long(17), WHY);
+    check_answer("", long(15), "");
+    for (script, why) in [
+        (Backend::start(endless), WHY),
+        (Backend::start(headers(101)), WHY),
+        (Backend::start(headers(100)), "no valid 101"),
+        (Backend::start(long(17)), WHY),
+        (Backend::start(long(15)), "no valid 101"),
+    ] {
+        let mut edge = checking("type = \"websocket\"", &[script.address()]);
+        edge.log_line(&["server is down", why]);
+    }
+}
+
+#[test]
+fn an_endless_head_is_not_read_on_and_each_of_its_probes_has_failed() {
+    let most = Arc::<AtomicUsize>::default();
+    let server = Backend::start({
+        let most = Arc::clone(&most);
+        move |_, peer| {
+            peer.send("HTTP/1.1 200 OK\r\nX-Long: ");
+            let mut sent = 0;
+            while peer.try_send(&[b'x'; 8192]).is_ok() {
+                sent += 8192;
+            }
+            most.fetch_max(sent, Ordering::SeqCst);
+        }
+    });
+    for kind in ["http", "websocket"] {
+        let edge = checking(&format!("type = \"{kind}\""), &[server.address()]);
+        until("some were read", || (checks(&edge, &[]) >= 5.0).then_some(()));
+        let failed = edge.metric("edge_server_check_failures_total", &[]);
+        assert!(failed >= 5.0, "each probe that fails is counted as one: {failed}");
+    }
+    // What sockets hold by themselves is less than this.
+    let most = most.load(Ordering::SeqCst);
+    assert!(most < 12 << 20, "{most} bytes were taken of one head");
+}
+
+#[test]
+fn the_interval_is_from_the_start_of_a_probe_to_the_start_of_the_next() {
+    let starts = Arc::<Mutex<Vec<Instant>>>::default();
+    let server = Backend::start({
+        let starts = Arc::clone(&starts);
+        move |request, peer| {
+            starts.lock().unwrap().push(Instant::now());
+            std::thread::sleep(Duration::from_millis(400));
+            script::mirrors(request, peer);
+        }
+    });
+    let check = "type = \"http\"\ninterval = \"500ms\"\nspread = \"0%\"\ntimeout = \"2s\"";
+    let config = edge(&[server.address()], &format!("[backend.check]\n{check}\n"));
+    let _edge = Tidewire::run(&config.replace(" },", ", check = true },"));
+    let starts = || starts.lock().unwrap().clone();
+    until("it is probed", || (starts().len() >= 6).then_some(()));
+    let gaps: Vec<_> = starts().windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // From an end to the next start, they would be 900 ms apart at least.
+    assert!(*gaps.iter().min().unwrap() < Duration::from_millis(800), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| *gap > Duration::from_millis(300)), "{gaps:?}");
+}
+
+#[test]
+fn probes_and_those_that_fail_are_counted_once_each() {
+    let turn = AtomicUsize::new(0);
+    let server =
+        Backend::start(move |request, peer| match turn.fetch_add(1, Ordering::SeqCst) % 3 {
+            0 => script::answers(500, "ill")(request, peer),
+            _ => script::mirrors(request, peer),
+        });
+    let pace = "interval = \"50ms\"\nrise = 1\nfall = 9\n";
+    let config = edge(&[server.address()], &format!("[backend.check]\ntype = \"http\"\n{pace}"));
+    let edge = Tidewire::run(&config.replace(" },", ", check = true },"));
+    // The one that is under way when the metrics are read has been asked for.
+    until("as many are counted as have come", || {
+        let done = checks(&edge, &[]);
+        let failed = edge.metric("edge_server_check_failures_total", &[]);
+        let asked = server.accepted() as f64;
+        (done >= 10.0).then(|| {
+            assert!((done..=done + 2.0).contains(&asked), "{asked} came, {done} are counted");
+            let expected = (done / 3.0).floor()..=(done / 3.0).ceil() + 1.0;
+            assert!(expected.contains(&failed), "{failed} of {done} failed");
+        })
+    });
+    assert_eq!(edge.metric("edge_server_downs_total", &[]), 0.0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How servers are connected to: what they are told of a client in front of everything else, from
 //! which addresses, and with which options of TCP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -46,7 +46,11 @@ impl Heard {
 
 impl Ear {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0")
+    }
+
+    fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let heard = Arc::<Mutex<Vec<Heard>>>::default();
         let ear = Self { address, heard: Arc::clone(&heard) };
@@ -424,6 +428,60 @@ fn an_address_that_is_not_this_machine_s_is_passed_over() {
     assert_eq!(sources(&ear), BTreeMap::from([("127.0.0.6".to_owned(), 4)]));
     assert_eq!(edge.metric("edge_backend_source_skips_total", &[]), 2.0);
     assert_eq!(edge.metric("edge_backend_no_source_total", &[]), 0.0);
+}
+
+#[test]
+fn a_server_is_connected_to_from_addresses_of_its_family_only() {
+    let (v4, v6) = (Ear::start(), Ear::start_at("[::1]:0"));
+    let servers = |ears: &[&Ear]| {
+        let server = |(index, ear): (usize, &&Ear)| {
+            format!("{{ name = \"{index}\", address = \"{}\", check = true }}, ", ear.address)
+        };
+        ears.iter().enumerate().map(server).collect::<String>()
+    };
+    let check = "check = { type = \"http\", path = \"/check\", interval = \"50ms\" }";
+    let check_from = |ears: &[&Ear], source: &str| {
+        let backend = format!("server = [{}]\nsource = [{source}]\n{check}", servers(ears));
+        let edge = edge_with(v4.address, &backend);
+        for _ in 0..8 {
+            drop(WebSocket::connect(edge.address(), "/ws"));
+        }
+        for ear in ears {
+            let before = ear.asked("/check").len();
+            until("it is probed", || (ear.asked("/check").len() >= before + 2).then_some(()));
+        }
+        for none in ["edge_backend_source_skips_total", "edge_backend_no_source_total"] {
+            assert_eq!(edge.metric(none, &[]), 0.0, "{none} with {source}");
+        }
+        assert_eq!(edge.metric("edge_server_connect_errors_total", &[]), 0.0, "{source}");
+    };
+    check_from(&[&v6], "\"::1\"");
+    assert_eq!(sources(&v6), BTreeMap::from([("::1".to_owned(), 8)]));
+    // In a mixed pool, the turns of IPv4 are among the addresses of it.
+    check_from(&[&v4, &v6], "\"127.0.0.2\", \"::1\", \"127.0.0.3\"");
+    assert_eq!(sources(&v6), BTreeMap::from([("::1".to_owned(), 12)]));
+    assert_eq!(sources(&v4).values().sum::<usize>(), 4);
+    let from: BTreeSet<_> = v4.heard().iter().map(|it| it.from.ip().to_string()).collect();
+    assert_eq!(from, ["127.0.0.2", "127.0.0.3"].map(str::to_owned).into(), "clients and probes");
+}
+
+#[test]
+fn a_server_that_is_found_and_has_a_family_that_no_source_has_is_said() {
+    for (at, source, family) in [("[::1]:0", "127.0.0.7", "IPv6"), ("127.0.0.1:0", "::1", "IPv4")] {
+        let ear = Ear::start_at(at);
+        let directory = tempfile::tempdir().unwrap();
+        let server = format!("[[server]]\nname = \"a\"\naddress = \"{}\"\n", ear.address);
+        std::fs::write(directory.path().join("servers.toml"), server).unwrap();
+        let backend = format!(
+            "discovery = {{ file = \"servers.toml\" }}\nsource = [\"{source}\"]\nretries = 0"
+        );
+        let config = config(ear.address, "", &backend);
+        let mut edge = Tidewire::run_in(command(), directory, &config);
+        get(edge.address(), "/").expect(503);
+        edge.log_line(&["ERROR", "nothing to connect from", "server=\"a\"", family]);
+        edge.log_line(&["request", "fault=\"no_source\""]);
+        assert_eq!(ear.heard().len(), 0);
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use tidewire_testkit::peer::Peer;
 use tidewire_testkit::script;
 use tidewire_testkit::tidewire::{Tidewire, command, edge, edge_of, hub};
 use tidewire_testkit::tls::TlsServer;
+use tidewire_testkit::unix_door::UnixDoor;
 use tidewire_testkit::websocket::{Got, Opcode, WebSocket, handshake};
 
 /// An authority, and a directory with its certificate in `ca.pem`.
@@ -323,6 +324,52 @@ fn a_server_that_does_not_take_our_certificate_says_so() {
         let upgrade = WebSocket::try_upgrade(Peer::connect(edge.address()), &handshake("/ws"));
         assert_eq!(upgrade.unwrap_err().0.status, 502);
         assert!(server.requests().is_empty());
+        if version.version == rustls::ProtocolVersion::TLSv1_3 {
+            // A server that has decided is not asked again.
+            let reason = ["reason=\"client_certificate\""];
+            assert_eq!(edge.metric("edge_server_tls_failures_total", &reason), 2.0);
+        }
+    }
+}
+
+#[test]
+fn who_meets_a_server_that_does_not_take_our_certificate_goes_on_to_another() {
+    let another = Authority::new("Another");
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let rig = Rig::new();
+        rig.ca.sign(Wanted::client("edge")).write(rig.dir.path(), "edge");
+        let asking =
+            |ca: &Authority| TlsServer::asking_of_version(&rig.issued(), ca.pem(), version);
+        let takes = Backend::start_tls(&asking(&rig.ca), script::serves("takes it"));
+        let refusers = [(); 2].map(|()| Backend::start_tls(&asking(&another), script::mirrors));
+        let servers = [refusers[0].address(), refusers[1].address(), takes.address()];
+        let tls = "tls = { ca = \"ca.pem\", cert = \"edge.pem\", key = \"edge.key\" }\n";
+        let mut edge = rig.run(&edge(&servers, &format!("retries = 2\n{tls}")));
+        for _ in 0..3 {
+            // Whichever is asked first, and whoever comes first.
+            for _ in 0..4 {
+                assert_eq!(get(edge.address(), "/").expect(200).text(), "takes it");
+            }
+            WebSocket::connect(edge.address(), "/ws").expect_echo("hello");
+        }
+        // What may not be sent twice is not, once it has been sent. In TLS 1.2 it has not.
+        let post = "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+        let statuses: Vec<_> = (0..3).map(|_| ask(edge.address(), post).status).collect();
+        let lost = statuses.iter().filter(|it| **it == 502).count();
+        assert_eq!(lost, if version.version == rustls::ProtocolVersion::TLSv1_3 { 2 } else { 0 });
+        for (refuser, name) in refusers.iter().zip(["server1", "server2"]) {
+            assert!(refuser.requests().is_empty());
+            let labels = [format!("server=\"{name}\""), "reason=\"client_certificate\"".to_owned()];
+            let labels = labels.each_ref().map(String::as_str);
+            assert!(edge.metric("edge_server_tls_failures_total", &labels) >= 2.0);
+            edge.log_line(&[
+                "WARN",
+                "no TLS with the server",
+                name,
+                "does not take our certificate",
+            ]);
+        }
+        assert!(edge.metric("edge_backend_redispatches_total", &[]) >= 4.0);
     }
 }
 
@@ -578,6 +625,55 @@ fn probes_speak_no_tls_where_the_configuration_says_so() {
     let edge = rig.run(&config(""));
     assert_eq!(plain.request().target, "/");
     get(edge.address(), "/").expect(200);
+}
+
+/// An edge whose server is on the Unix socket `app.sock`, with `server` in its table.
+fn edge_by_socket(server: &str, tls: &str) -> String {
+    let check = "type = \"http\", interval = \"50ms\", rise = 1, fall = 1";
+    let nobody = "127.0.0.1:1".parse().unwrap();
+    let more = format!("tls = {{ ca = \"ca.pem\"{tls} }}\ncheck = {{ {check} }}\n");
+    edge_of(&[("a", nobody, server)], &more).replace("\"127.0.0.1:1\"", "\"unix:app.sock\"")
+}
+
+#[test]
+fn tls_is_spoken_on_unix_sockets_by_clients_and_probes() {
+    let (of_all, of_server) = (", server_name = \"node.test\"", ", server_name = \"app.test\"");
+    let cases =
+        [("", of_all, "node.test"), (of_server, "", "app.test"), (of_server, of_all, "app.test")];
+    for (server, tls, name) in cases {
+        let rig = Rig::new();
+        let node =
+            Backend::start_tls(&TlsServer::new(&rig.ca.server(&[name])), script::serves("a"));
+        let door = UnixDoor::open(&rig.dir.path().join("app.sock"), node.address());
+        let server = format!("{server}, check = true");
+        let edge = rig.run(&edge_by_socket(&server, tls));
+        until("probes pass", || {
+            (edge.metric("edge_server_checks_total", &[]) >= 3.0).then_some(())
+        });
+        assert_eq!(edge.metric("edge_server_check_failures_total", &[]), 0.0, "{name}");
+        assert_eq!(get(edge.address(), "/").expect(200).text(), "a");
+        WebSocket::connect(edge.address(), "/ws").expect_echo("by a file, and sealed");
+        // Clients and probes ask for the name, and there is no other way than by the file.
+        let greeted = node.greeted();
+        assert!(greeted.iter().all(|it| it.server_name.as_deref() == Some(name)), "{greeted:?}");
+        // The first of them had the keys of a probe's connection to begin with.
+        let resumed = edge.metric("edge_server_tls_handshakes_total", &["result=\"resumed\""]);
+        assert_eq!(resumed, 2.0);
+        assert!(door.accepted() >= 5);
+    }
+}
+
+#[test]
+fn who_is_on_a_unix_socket_has_to_have_the_name_that_is_written() {
+    let rig = Rig::new();
+    let node =
+        Backend::start_tls(&TlsServer::new(&rig.ca.server(&["other.test"])), script::mirrors);
+    let _door = UnixDoor::open(&rig.dir.path().join("app.sock"), node.address());
+    let server = ", server_name = \"app.test\", check = true";
+    let mut edge = rig.run(&edge_by_socket(server, ""));
+    edge.log_line(&["WARN", "server is down", "is not for `app.test`, but for other.test"]);
+    get(edge.address(), "/").expect(503);
+    assert!(node.requests().is_empty(), "it was told something");
 }
 
 #[test]

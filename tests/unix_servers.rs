@@ -1,20 +1,22 @@
 //! Servers on Unix sockets: requests, WebSockets and probes reach them, and what is in the way is
 //! said.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::get;
 use tidewire_testkit::nginx::Nginx;
+use tidewire_testkit::peer::Peer;
 use tidewire_testkit::script;
+use tidewire_testkit::skip::{has, skip};
 use tidewire_testkit::tidewire::{Tidewire, command};
 use tidewire_testkit::unix_door::UnixDoor;
-use tidewire_testkit::websocket::WebSocket;
+use tidewire_testkit::websocket::{WebSocket, handshake};
 use tidewire_testkit::witness::Witness;
 
 /// A directory that a server with another user may pass.
@@ -171,6 +173,74 @@ fn another_server_takes_the_clients_of_one_that_is_not_there() {
     // Found out once: it counts as one that cannot be connected to.
     assert_eq!(edge.metric("edge_server_connect_errors_total", &["server=\"gone\""]), 1.0);
     assert_eq!(edge.metric("edge_server_ejections_total", &["server=\"gone\""]), 1.0);
+}
+
+/// The program as a user for whom permissions count.
+fn as_daemon() -> Option<Command> {
+    if !has("setpriv") || !std::fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0) {
+        skip("nobody else can be become");
+        return None;
+    }
+    let mut by = Command::new("setpriv");
+    by.args(["--reuid", "daemon", "--regid", "daemon", "--clear-groups"]);
+    by.arg(command().get_program());
+    Some(by)
+}
+
+#[test]
+fn a_socket_that_may_not_be_opened_is_named_in_the_log_and_another_server_is_asked() {
+    let backend = Backend::start(script::answers(200, "here"));
+    let directory = directory();
+    let paths = ["here.sock", "shut.sock"].map(|name| directory.path().join(name));
+    let doors = paths.each_ref().map(|path| UnixDoor::open(path, backend.address()));
+    for (path, mode) in paths.iter().zip([0o666, 0o600]) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let denied = format!("this process may not connect to {}", paths[1].display());
+    let run = |servers: &str, check: &str| {
+        let config = format!(
+            "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n[[route]]\nbackend = \"nodes\"\n\
+             [process]\ncore_dumps = true\n[[backend]]\nname = \"nodes\"\nserver = [{servers}]\n{check}"
+        );
+        Some(Tidewire::run_in(as_daemon()?, self::directory(), &config))
+    };
+    let shut = format!("{{ name = \"shut\", address = \"{}\" }}", at(&paths[1]));
+    let both = format!("{{ name = \"here\", address = \"{}\" }}, {shut}", at(&paths[0]));
+    let Some(mut edge) = run(&both, "") else { return };
+    for _ in 0..4 {
+        assert_eq!(get(edge.address(), "/").expect(200).text(), "here");
+        WebSocket::try_upgrade(Peer::connect(edge.address()), &handshake("/ws")).unwrap_err();
+    }
+    assert!(edge.metric("edge_backend_redispatches_total", &[]) >= 2.0);
+    let errors = |edge: &Tidewire, server: &str| {
+        edge.metric("edge_server_connect_errors_total", &[&format!("server=\"{server}\"")])
+    };
+    assert!(errors(&edge, "shut") >= 2.0);
+    assert_eq!(errors(&edge, "here"), 0.0);
+    // For operators, whatever becomes of clients.
+    edge.log_line(&["WARN", "cannot connect", "backend=\"nodes\"", "server=\"shut\"", &denied]);
+
+    let mut edge = run(&shut, "retries = 1\n").unwrap();
+    let answer = get(edge.address(), "/").expect(503);
+    assert!(!answer.text().contains("sock"), "{}", answer.text());
+    edge.log_line(&["WARN", "cannot connect", "server=\"shut\"", &denied]);
+    edge.log_line(&["request", "status=503", "fault=\"connect_failed\""]);
+    for _ in 0..8 {
+        get(edge.address(), "/").expect(503);
+    }
+    assert_eq!(errors(&edge, "shut"), 18.0);
+    let said = |line: &&String| line.contains(&denied);
+    assert_eq!(
+        edge.child.stderr().iter().filter(said).count(),
+        1,
+        "once in a while, not each time"
+    );
+
+    let checked = shut.replace(" }", ", check = true }");
+    let check = "check = { interval = \"50ms\", rise = 1, fall = 1 }\n";
+    let mut edge = run(&checked, check).unwrap();
+    edge.log_line(&["WARN", "server is down", "server=\"shut\"", &denied]);
+    assert_eq!(doors[1].accepted(), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How servers are connected to: that there are addresses to do it from, and that what is said has a
 //! meaning.
 
-use tidewire_edge::address::Address;
+use tidewire_edge::address::{Address, HostPort};
 use tidewire_edge::backend::BackendConfig;
 use tidewire_runtime::tcp_options::TcpOptions;
 
@@ -57,19 +57,31 @@ impl<'c> Checks<'c> {
             return;
         }
         for (index, server) in backend.server.iter().enumerate() {
-            let at = place.key("server").index(index).key("address");
-            // A name may have addresses of either kind.
-            let Some(address) = server.address.tcp().and_then(|it| it.literal()) else { continue };
-            let is_reached = backend.source.iter().any(|it| it.is_ipv4() == address.is_ipv4());
-            if !is_reached && at.is_given() {
-                let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-                let message =
-                    format!("`source` has no {family} address to reach `{}` from", at.shown());
-                let finding =
-                    Diagnostic::error(message).at(at.span(), format!("an {family} address"));
-                let finding = finding.also(source.span(), "none of these");
-                self.report(finding.help(format!("add an {family} address of this machine")));
+            let at = place.key("server").index(index);
+            self.family(&server.address, backend, at.key("address"), source);
+            if let Some(address) = server.check_address.as_ref().filter(|_| server.check) {
+                self.family(address, backend, at.key("check_address"), source);
             }
+        }
+    }
+
+    fn family(
+        &mut self,
+        address: &Address,
+        backend: &BackendConfig,
+        at: Place<'_>,
+        source: Place<'_>,
+    ) {
+        // A name may have addresses of either kind.
+        let Some(address) = address.tcp().and_then(HostPort::literal) else { return };
+        let is_reached = backend.source.iter().any(|it| it.is_ipv4() == address.is_ipv4());
+        if !is_reached && at.is_given() {
+            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+            let message =
+                format!("`source` has no {family} address to reach `{}` from", at.shown());
+            let finding = Diagnostic::error(message).at(at.span(), format!("an {family} address"));
+            let finding = finding.also(source.span(), "none of these");
+            self.report(finding.help(format!("add an {family} address of this machine")));
         }
     }
 }

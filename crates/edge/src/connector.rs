@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tidewire_runtime::dialer::{Dialer, NoSource};
 use tidewire_runtime::socket::Socket;
-use tidewire_runtime::unix_peer;
+use tidewire_runtime::unix_peer::{self, UnixFault};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tracing::{error, warn};
@@ -28,7 +28,7 @@ pub struct Connector {
     backend: String,
     pub dialer: Dialer,
     send_proxy: Option<SendProxy>,
-    /// When it was said last that there was no address to connect from.
+    /// When it was said last that there was no address to connect from, or no leave to connect.
     said: Mutex<Option<Instant>>,
 }
 
@@ -76,7 +76,10 @@ impl Connector {
     ) -> io::Result<TcpStream> {
         let mut stream = match address {
             Address::Tcp(address) => self.tcp(server, address).await?,
-            Address::Unix(path) => unix_peer::connect(path).await?,
+            Address::Unix(path) => {
+                let connected = unix_peer::connect(path).await;
+                connected.inspect_err(|fault| self.note_denied(server, fault))?
+            }
         };
         if let (Some(version), Some(whose)) = (self.send_proxy, whose) {
             // By itself: there are servers that look for no more than it in what comes first. In a
@@ -109,6 +112,13 @@ impl Connector {
             error!(backend = self.backend, server = server.name, %error, "nothing to connect from");
         }
         connected
+    }
+
+    /// Says that a socket may not be opened: the server is well, and only an operator can help.
+    fn note_denied(&self, server: &Server, fault: &UnixFault) {
+        if matches!(fault, UnixFault::Denied(_)) && self.is_time_to_say() {
+            warn!(backend = self.backend, server = server.name, error = %fault, "cannot connect");
+        }
     }
 
     /// Whether it was not said for a while: it is the same for many clients.

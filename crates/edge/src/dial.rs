@@ -14,6 +14,7 @@ use crate::backend::{Backend, Lease};
 use crate::caller::Caller;
 use crate::ejection::Deed;
 use crate::fault::Fault;
+use crate::server::ServerId;
 
 /// Connects to a server of `backend` for `caller`; when that fails, to the next one, as often as the
 /// backend's `retries` allow.
@@ -47,6 +48,21 @@ pub async fn dial_first(lease: Lease, caller: &Caller) -> Result<(Lease, Socket)
             backend.counts.redispatches.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Connects to another server than those that were `tried`, which have refused what was sent to
+/// them. `None` when there is no other.
+pub async fn dial_another(
+    backend: &Arc<Backend>,
+    caller: &Caller,
+    tried: &[ServerId],
+) -> Result<Option<(Lease, Socket)>, Fault> {
+    let lease = backend.lease(caller, tried).await?;
+    if tried.contains(&lease.server().id) {
+        return Ok(None);
+    }
+    backend.counts.redispatches.fetch_add(1, Ordering::Relaxed);
+    dial_first(lease, caller).await.map(Some)
 }
 
 /// Connects to the server of `lease`, within the `connect` timeout.

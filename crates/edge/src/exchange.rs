@@ -24,7 +24,7 @@ use crate::answer::{self, Body};
 use crate::backend::{Backend, Lease};
 use crate::bad_answer::cleanse;
 use crate::caller::Caller;
-use crate::dial::dial;
+use crate::dial::{dial, dial_another};
 use crate::ejection::Deed;
 use crate::fault::Fault;
 use crate::forward::ServerBody;
@@ -59,24 +59,11 @@ pub async fn exchange(
     offer: &Offer,
 ) -> Result<Exchanged, Fault> {
     let place = backend.enter_tunnel()?;
-    let (lease, socket) = dial(backend, caller).await?;
-    let timeout = backend.timeouts.server.0;
-    let asked = tokio::time::timeout(timeout, ask(shard, socket, request)).await;
-    let failed = || {
-        if let Some(way) = &caller.way {
-            backend.note(lease.server(), Deed::NotSwitched(way.client.ip()));
-        }
-    };
+    let (lease, answered) = ask_servers(shard, backend, caller, request).await?;
+    let Answered { mut response, connection, is_over } = answered;
     let fail = |fault| {
-        failed();
-        server_tls::report::note(&lease, &fault);
-        lease.server().counts.response_errors.fetch_add(1, Ordering::Relaxed);
+        note_failure(&lease, caller, &fault);
         Err(fault)
-    };
-    let Answered { mut response, connection, is_over } = match asked {
-        Ok(Ok(answered)) => answered,
-        Ok(Err(error)) => return fail(Fault::from_hyper(error)),
-        Err(_) => return fail(Fault::ServerTimeout),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         if let Err(bad) = cleanse(&mut response) {
@@ -84,7 +71,7 @@ pub async fn exchange(
         }
         let counts_errors = backend.ejection.as_ref().is_some_and(|it| it.config.server_errors);
         if counts_errors && response.status().is_server_error() {
-            failed();
+            note_unswitched(&lease, caller);
         }
         caller.answered(&lease, response.status(), response.headers_mut());
         return Ok(decline(response, (!is_over).then_some(connection), lease));
@@ -112,6 +99,48 @@ pub async fn exchange(
             lease: place.hold(lease),
         },
     }))
+}
+
+/// Asks a server of `backend`, and another one when it does not take our certificate: nothing has
+/// come of the request then.
+async fn ask_servers(
+    shard: &EdgeShard,
+    backend: &Arc<Backend>,
+    caller: &Caller,
+    mut request: Request<()>,
+) -> Result<(Lease, Answered), Fault> {
+    let (mut lease, mut socket) = dial(backend, caller).await?;
+    let mut tried = Vec::new();
+    loop {
+        let may_go_on = backend.tls.is_some() && tried.len() < backend.retries as usize;
+        let copy = may_go_on.then(|| request.clone());
+        let asked = tokio::time::timeout(backend.timeouts.server.0, ask(shard, socket, request));
+        let fault = match asked.await {
+            Ok(Ok(answered)) => return Ok((lease, answered)),
+            Ok(Err(error)) => Fault::from_hyper(error),
+            Err(_) => Fault::ServerTimeout,
+        };
+        note_failure(&lease, caller, &fault);
+        let Some(again) = copy.filter(|_| fault.is_certificate_refused()) else {
+            return Err(fault);
+        };
+        tried.push(lease.server().id);
+        drop(lease);
+        (lease, socket) = dial_another(backend, caller, &tried).await?.ok_or(fault)?;
+        request = again;
+    }
+}
+
+fn note_failure(lease: &Lease, caller: &Caller, fault: &Fault) {
+    note_unswitched(lease, caller);
+    server_tls::report::note(lease, fault);
+    lease.server().counts.response_errors.fetch_add(1, Ordering::Relaxed);
+}
+
+fn note_unswitched(lease: &Lease, caller: &Caller) {
+    if let Some(way) = &caller.way {
+        lease.backend().note(lease.server(), Deed::NotSwitched(way.client.ip()));
+    }
 }
 
 type Connection = http1::Connection<HttpIo, Empty<Bytes>>;

@@ -11,6 +11,7 @@ use tidewire_wire::ws::handshake::BadSwitch;
 use crate::answer::{self, Body};
 use crate::backend::NoServer;
 use crate::bad_answer::BadAnswer;
+use crate::server_tls::failure::Failure;
 
 /// Why a request could not be answered by a server. The status tells apart what happened: 503, no
 /// server could be reached; 504, one was and did not answer in time; 502, its answer was none.
@@ -55,6 +56,12 @@ impl Fault {
             Some(alert) => Self::Tls(TlsError::ServerAlert(alert)),
             None => Self::ServerClosed,
         }
+    }
+
+    /// Whether the server has not taken our certificate, and so nothing of what was sent behind it.
+    /// In TLS 1.3 that is known only in place of an answer.
+    pub fn is_certificate_refused(&self) -> bool {
+        matches!(self, Self::Tls(error) if Failure::of(error) == Failure::ClientCertificate)
     }
 
     pub fn status(&self) -> StatusCode {

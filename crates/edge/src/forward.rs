@@ -19,7 +19,7 @@ use crate::backend::{Backend, Lease};
 use crate::bad_answer::cleanse;
 use crate::caller::Caller;
 use crate::client_body::{ClientBody, Upload, UploadState};
-use crate::dial::dial_first;
+use crate::dial::{dial_another, dial_first};
 use crate::fault::Fault;
 use crate::http_io::{HttpIo, Meter};
 use crate::send_proxy::Whose;
@@ -77,16 +77,32 @@ async fn forward_once_or_again(
     }
 }
 
-/// Sends `request` on a connection of its own: nothing of it has reached a server.
+/// Sends `request` on a connection of its own: nothing of it has reached a server. If it may be
+/// sent twice, it goes to another one when this one does not take our certificate.
 async fn forward_anew(
     shard: &Rc<EdgeShard>,
     lease: Lease,
     caller: &Caller,
     request: Request<ClientBody>,
 ) -> Result<Forwarded, Fault> {
-    let (lease, socket) = dial_first(lease, caller).await?;
-    let sender = open(shard, socket).await?;
-    exchange(shard, caller, lease, sender, request).await.map_err(Failed::into_fault)
+    let backend = Arc::clone(lease.backend());
+    let (mut lease, mut socket) = dial_first(lease, caller).await?;
+    let (mut request, mut tried) = (request, Vec::new());
+    loop {
+        let may_go_on = backend.tls.is_some() && tried.len() < backend.retries as usize;
+        let copy = may_go_on.then(|| repeatable(&request)).flatten();
+        tried.push(lease.server().id);
+        let sender = open(shard, socket).await?;
+        let fault = match exchange(shard, caller, lease, sender, request).await {
+            Ok(forwarded) => return Ok(forwarded),
+            Err(failed) => failed.into_fault(),
+        };
+        let Some(again) = copy.filter(|_| fault.is_certificate_refused()) else {
+            return Err(fault);
+        };
+        (lease, socket) = dial_another(&backend, caller, &tried).await?.ok_or(fault)?;
+        request = again;
+    }
 }
 
 /// A copy of a request that does no harm when it is carried out twice.

@@ -19,7 +19,7 @@ pub(super) async fn probe(target: &Target<'_>) -> Result<Answer, ProbeError> {
     let Target { check, address, .. } = target;
     let stream = tcp::probe(target).await?;
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES);
+    builder.max_buf_size(HEAD_BYTES).max_headers(HEADERS);
     let connected = builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await;
     let (mut sender, connection) = connected.map_err(wrong)?;
     let asked = async {
@@ -93,7 +93,9 @@ fn headers(check: &CheckConfig, address: &Address) -> HeaderMap {
 }
 
 fn wrong(error: hyper::Error) -> ProbeError {
-    if error.is_parse() || error.is_incomplete_message() {
+    if error.is_parse_too_large() {
+        ProbeError::LargeHead
+    } else if error.is_parse() || error.is_incomplete_message() {
         ProbeError::NotHttp
     } else {
         ProbeError::BrokeOff
@@ -120,13 +122,19 @@ pub(super) async fn read_head(
 ) -> Result<(StatusCode, HeaderMap, BytesMut), ProbeError> {
     let mut bytes = BytesMut::with_capacity(1024);
     loop {
-        if stream.read_buf(&mut bytes).await? == 0 || bytes.len() > HEAD_BYTES {
+        if bytes.len() > HEAD_BYTES {
+            return Err(ProbeError::LargeHead);
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
             return Err(ProbeError::NotHttp);
         }
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         match response.parse(&bytes) {
             Ok(httparse::Status::Partial) => {}
+            Ok(httparse::Status::Complete(length)) if length > HEAD_BYTES => {
+                return Err(ProbeError::LargeHead);
+            }
             Ok(httparse::Status::Complete(length)) => {
                 let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
                 let status = status.ok_or(ProbeError::NotHttp)?;
@@ -134,6 +142,7 @@ pub(super) async fn read_head(
                 let rest = bytes.split_off(length);
                 return Ok((status, headers, rest));
             }
+            Err(httparse::Error::TooManyHeaders) => return Err(ProbeError::LargeHead),
             Err(_) => return Err(ProbeError::NotHttp),
         }
     }
@@ -155,5 +164,6 @@ fn header_map(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, ProbeError> 
 /// By which a server says what it wants; a Tidewire node does on `/readyz`.
 pub const STATE: &str = "tidewire-state";
 
+/// [`ProbeError::LargeHead`] says these two.
 const HEAD_BYTES: usize = 16 * 1024;
-const HEADERS: usize = 64;
+const HEADERS: usize = 100;

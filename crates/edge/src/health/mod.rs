@@ -124,6 +124,8 @@ pub enum ProbeError {
     Timeout,
     #[error("the answer is not HTTP")]
     NotHttp,
+    #[error("the head of the answer is over 16 KiB, or has more than 100 headers")]
+    LargeHead,
     #[error("the answer broke off")]
     BrokeOff,
     #[error("status {0}")]
