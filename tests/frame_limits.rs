@@ -627,6 +627,35 @@ fn one_that_waits_for_its_rate_still_ends_in_time() {
     assert_eq!(socket.next(), Got::End);
 }
 
+/// Its last frame is under way when its time is over, as the server has not taken it yet.
+#[test]
+fn who_hangs_up_behind_its_last_frame_has_it_delivered_and_its_server_told() {
+    const LENGTH: usize = 16 << 20;
+    let (go, wait) = channel::<()>();
+    let (sender, heard) = channel();
+    let (wait, sender) = (Mutex::new(wait), Mutex::new(sender));
+    let rig = Rig::with(
+        move |request, peer| {
+            let mut socket = script::accepts(request, peer);
+            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(10));
+            let is_whole = matches!(socket.next(), Got::Binary(bytes) if bytes.len() == LENGTH);
+            let _ = sender.lock().unwrap().send((is_whole, socket.next()));
+        },
+        "[limits]\nlifetime = \"1s\"",
+    );
+    let mut socket = rig.open();
+    let mut other = socket.peer.another();
+    let sending = std::thread::spawn(move || {
+        other.send(client_frame(Opcode::Binary, &vec![1; LENGTH]));
+        other.finish();
+    });
+    assert_eq!(socket.next(), Got::Close(Some(1001), "lifetime".to_owned()));
+    go.send(()).expect("the server waits for it");
+    let heard = heard.recv_timeout(Duration::from_secs(10));
+    assert_eq!(heard, Ok((true, Got::Close(Some(1001), String::new()))));
+    sending.join().expect("all of it was taken");
+}
+
 #[test]
 fn a_server_that_takes_nothing_is_slow_and_its_client_is_told() {
     let mut rig = Rig::with(script::stalls_after_101, "[limits]\nstall = \"1s\"");

@@ -79,6 +79,29 @@ fn close_codes_and_reasons_pass_both_ways() {
 }
 
 #[test]
+fn each_message_is_counted_once_in_its_direction() {
+    let rig = Rig::new(|request, peer| {
+        let mut socket = script::accepts(request, peer);
+        for _ in 0..3 {
+            socket.text();
+            socket.send("one");
+            socket.send("two");
+        }
+        socket.peer.expect_gone();
+    });
+    let mut socket = rig.open();
+    for _ in 0..3 {
+        socket.send("hello");
+        assert_eq!((socket.text(), socket.text()), ("one".into(), "two".into()));
+    }
+    let messages = |direction: &str| {
+        let label = format!("direction=\"{direction}\"");
+        rig.edge.metric("edge_tunnel_messages_total", &[&label])
+    };
+    assert_eq!((messages("from_client"), messages("to_client")), (3.0, 6.0));
+}
+
+#[test]
 fn a_closing_handshake_that_nobody_follows_up_ends_all_the_same() {
     let rig = Rig::with(
         |request, peer| {
