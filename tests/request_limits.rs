@@ -187,3 +187,13 @@ fn an_early_answer_is_passed_on_and_its_connection_is_not_used_again() {
     }
     assert_eq!(rig.server.accepted(), 2);
 }
+
+#[test]
+fn a_body_that_does_not_go_on_behind_its_answer_gets_no_second_one() {
+    let more = "[timeout]\nclient = \"1s\"\nhttp-request = \"1s\"\nhttp-keep-alive = \"1s\"\n";
+    let rig = Rig::new("", more, script::answers(200, "early"));
+    let mut peer = rig.connect();
+    peer.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nbegun");
+    assert_eq!(peer.response().expect(200).text(), "early");
+    peer.expect_end();
+}
