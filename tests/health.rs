@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::deadline::until;
@@ -11,7 +13,7 @@ use tidewire_testkit::peer::Peer;
 use tidewire_testkit::port::{free_port, loopback};
 use tidewire_testkit::script;
 use tidewire_testkit::tidewire::{self, Tidewire, hub};
-use tidewire_testkit::websocket::WebSocket;
+use tidewire_testkit::websocket::{Got, Opcode, WebSocket, server_frame, switch};
 
 /// An edge that checks its servers, named `server1` and so on, ten times a second.
 fn checking(check: &str, servers: &[SocketAddr]) -> Tidewire {
@@ -153,6 +155,78 @@ fn a_websocket_check_is_what_a_client_does() {
     }
     wait_until(&edge, "server1", true);
     assert!(edge.metric("edge_server_check_failures_total", &[]) == 0.0);
+}
+
+#[test]
+fn a_websocket_check_takes_messages_before_its_pong_however_they_come() {
+    let server = Backend::start(|request, peer| {
+        let frame = server_frame(Opcode::Binary, &[0xFF; 40]);
+        let key = request.headers.get("sec-websocket-key").unwrap_or_default();
+        peer.send([switch(key).as_bytes(), &frame[..22]].concat());
+        let mut socket = WebSocket::served(peer.take_over());
+        let Got::Ping(payload) = socket.next() else { return };
+        socket.peer.send(&frame[22..]);
+        socket.send_frame(Opcode::Pong, &payload);
+        socket.peer.expect_gone();
+    });
+    let edge = checking("type = \"websocket\"", &[server.address()]);
+    for _ in 0..4 {
+        server.request();
+    }
+    assert_eq!(edge.metric("edge_server_check_failures_total", &[]), 0.0);
+}
+
+#[test]
+fn a_websocket_check_says_goodbye() {
+    let (sender, heard) = channel();
+    let server = Backend::start(move |request, peer| {
+        let mut socket = script::accepts(request, peer);
+        let Got::Ping(payload) = socket.next() else { return };
+        socket.send_frame(Opcode::Pong, &payload);
+        let _ = sender.send(socket.next());
+    });
+    let _edge = checking("type = \"websocket\"", &[server.address()]);
+    let last = heard.recv_timeout(Duration::from_secs(5)).expect("the check is over");
+    assert_eq!(last, Got::Close(Some(1000), String::new()));
+}
+
+#[test]
+fn a_websocket_check_wants_the_pong_of_its_own_ping() {
+    let script = |request: &Request, peer: &mut Peer| {
+        let mut socket = script::accepts(request, peer);
+        socket.send_frame(Opcode::Pong, b"unasked");
+        socket.peer.expect_gone();
+    };
+    check_seen("websocket", script, "no answer in time");
+}
+
+#[test]
+fn a_websocket_check_sees_a_server_that_closes() {
+    let script = |request: &Request, peer: &mut Peer| {
+        let mut socket = script::accepts(request, peer);
+        socket.send_close(1013, "full");
+        socket.peer.expect_gone();
+    };
+    check_seen("websocket", script, "a Close");
+}
+
+#[test]
+fn a_check_takes_no_head_of_more_than_16_kib() {
+    let padding = format!("X-Padding: {}\r\n", "x".repeat(40 << 10));
+    let long = padding.clone();
+    let script = move |_: &Request, peer: &mut Peer| {
+        peer.send(format!("HTTP/1.1 200 OK\r\n{long}Content-Length: 0\r\n\r\n"));
+    };
+    check_seen("http", script, "not HTTP");
+    let script = move |request: &Request, peer: &mut Peer| {
+        let key = request.headers.get("sec-websocket-key").unwrap_or_default();
+        peer.send(switch(key).replacen("\r\n", &format!("\r\n{padding}"), 1));
+        let mut socket = WebSocket::served(peer.take_over());
+        if let Got::Ping(payload) = socket.next() {
+            socket.send_frame(Opcode::Pong, &payload);
+        }
+    };
+    check_seen("websocket", script, "not HTTP");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What is no request, or could be read as two: refused at the front door, before any server is
 //! asked.
 
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
@@ -82,6 +85,46 @@ fn a_chunk_that_is_none_is_refused_and_its_server_gets_no_whole_body() {
         // A server that had got the end would have been asked for another request there.
         rig.answer("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect(200);
         assert_eq!(rig.server.accepted(), 2, "the connection of a broken request was used again");
+    }
+}
+
+/// Nor when the client is just gone, or too slow.
+#[test]
+fn a_body_that_breaks_off_has_no_end_for_its_server() {
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n";
+    let ways: [fn(Peer); 4] = [
+        |mut peer| peer.send("zz\r\n"),
+        |mut peer| peer.finish(),
+        |peer| peer.reset(),
+        |mut peer| peer.expect_gone(),
+    ];
+    let early = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+    for (number, break_off) in ways.into_iter().enumerate() {
+        for answer in ["", early] {
+            let (sender, heard) = channel();
+            let rig = Rig::with(
+                move |_, peer| {
+                    let _ = sender.send(peer.take(7).len());
+                    peer.send(answer);
+                    let mut more = 0;
+                    while let Ok(read @ 1..) = peer.wait() {
+                        more += read;
+                    }
+                    let _ = sender.send(more);
+                },
+                "[timeout]\nclient = \"1s\"",
+            );
+            let mut peer = rig.connect();
+            peer.send(chunked);
+            let hear = || heard.recv_timeout(Duration::from_secs(5)).expect("it is heard");
+            assert_eq!(hear(), 7);
+            if !answer.is_empty() {
+                peer.take_until(b"x").expect("the answer has begun");
+            }
+            break_off(peer);
+            assert_eq!(hear(), 0, "bytes more, way {number}, answer {answer:?}");
+        }
     }
 }
 

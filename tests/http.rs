@@ -102,6 +102,35 @@ fn a_chunked_body_arrives_chunk_by_chunk_and_with_its_trailers() {
     assert_eq!(answer.expect(200).text(), r#"abcde|[("x-sum", "5")]"#);
 }
 
+/// Some servers make one list of head and trailers.
+#[test]
+fn what_belongs_into_a_head_does_not_come_in_trailers() {
+    let rig = Rig::new(|request, peer| {
+        let trailers = peer.body(&request.headers).trailers.0;
+        script::answers(200, &format!("{trailers:?}"))(request, peer);
+    });
+    let answer = rig.answer(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: Host, Authorization, Cookie, Origin, Content-Type, Keep-Alive, X-Sum\r\n\r\n0\r\n\
+         Host: b.test\r\nAuthorization: Basic YTpi\r\nCookie: id=1\r\nOrigin: http://b.test\r\n\
+         Content-Type: text/html\r\nKeep-Alive: 1\r\nX-Sum: 5\r\n\r\n",
+    );
+    assert_eq!(answer.expect(200).text(), r#"[("x-sum", "5")]"#);
+}
+
+#[test]
+fn a_body_that_keeps_coming_is_waited_for() {
+    let more = "[timeout]\nclient = \"1s\"\n[limits]\nmin_body_rate = \"0\"";
+    let rig = Rig::with(script::mirrors, more);
+    let mut peer = rig.connect();
+    peer.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n");
+    for byte in [b"a", b"b", b"c", b"d", b"e"] {
+        std::thread::sleep(Duration::from_millis(400));
+        peer.send(byte);
+    }
+    assert!(peer.response().expect(200).text().ends_with("\nabcde"));
+}
+
 #[test]
 fn a_server_s_trailers_reach_a_client_that_asks_for_them() {
     let rig = Rig::new(|_, peer| {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tidewire_testkit::backend::Backend;
+use tidewire_testkit::child::Signal;
 use tidewire_testkit::deadline::{until, until_within};
 use tidewire_testkit::script;
 use tidewire_testkit::tidewire::{Tidewire, command};
@@ -263,6 +264,52 @@ fn the_clients_of_a_server_in_maintenance_are_closed_when_that_is_wanted() {
     fleet.wait_for(300);
     assert_eq!(fleet.expect_told("server down", 100), 150);
     assert_eq!(edge.metric("edge_ends_total", &["reason=\"server_down\""]), 150.0);
+}
+
+#[test]
+fn what_becomes_of_a_server_is_acted_on_at_once() {
+    let fleet = Fleet::new();
+    let servers = [(); 2].map(|()| fleet.server());
+    let edge = edge(&servers, "on_down = \"close\"");
+    let waits = [("s1", "s2"), ("s2", "s1"), ("s1", "s2"), ("s2", "s1")].map(|(server, other)| {
+        let mut socket = WebSocket::connect(edge.address(), "/ws");
+        set(&edge, other, "ready");
+        // While there is something to do, it is looked at ten times a second anyway.
+        std::thread::sleep(Duration::from_millis(300));
+        set(&edge, server, "maintenance");
+        let start = Instant::now();
+        assert_eq!(socket.next(), Got::Close(Some(1012), "server down".into()));
+        start.elapsed()
+    });
+    // And otherwise once a second: a second after the one before it.
+    let fastest = waits[1..].iter().min().expect("there are some");
+    assert!(*fastest < Duration::from_millis(250), "{waits:?}");
+}
+
+#[test]
+fn the_clients_of_a_server_that_is_not_listed_any_more_go_to_the_others() {
+    let fleet = Fleet::new();
+    let servers = [(); 2].map(|()| fleet.server());
+    let server = |index: usize| {
+        format!("[[server]]\nname = \"s{}\"\naddress = \"{}\"\n", index + 1, servers[index])
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("servers.toml");
+    std::fs::write(&path, server(0) + &server(1)).expect("the directory can be written to");
+    let edge = Tidewire::run(&format!(
+        "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n[[route]]\nbackend = \"nodes\"\n\
+         [admin]\nbind = \"127.0.0.1:0\"\n[[backend]]\nname = \"nodes\"\nbalance = \"leastconn\"\n\
+         discovery = {{ file = \"{}\" }}\n\
+         rebalance = {{ rate = \"100/s\", delay = \"200ms\", min_age = \"0s\" }}",
+        path.display()
+    ));
+    fleet.join(edge.address(), 60);
+    std::fs::write(&path, server(1)).expect("the file can be written again");
+    edge.child.signal(Signal::HUP);
+    let here = || edge.metric("edge_server_connections", &["server=\"s2\""]);
+    until("the one that is left has them all", || (here() == 60.0).then_some(()));
+    fleet.wait_for(60);
+    assert_eq!(fleet.expect_told("rebalance", 100), 30);
 }
 
 #[test]

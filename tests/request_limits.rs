@@ -187,3 +187,17 @@ fn an_early_answer_is_passed_on_and_its_connection_is_not_used_again() {
     }
     assert_eq!(rig.server.accepted(), 2);
 }
+
+#[test]
+fn a_body_that_does_not_go_on_behind_its_answer_gets_no_second_one() {
+    let more = "[timeout]\nclient = \"30s\"\nhttp-request = \"1s\"\nhttp-keep-alive = \"1s\"\n";
+    let rig = Rig::new("", more, |request, peer| {
+        script::answers(200, "early")(request, peer);
+        peer.expect_gone();
+    });
+    let mut peer = rig.connect();
+    peer.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nbegun");
+    assert_eq!(peer.response().expect(200).text(), "early");
+    peer.send(" and going on");
+    peer.expect_end();
+}

@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use tidewire_testkit::backend::Backend;
+use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
@@ -76,6 +77,42 @@ fn close_codes_and_reasons_pass_both_ways() {
         peer.close();
     });
     rig.open().expect_close(4001);
+}
+
+#[test]
+fn each_message_is_counted_once_in_its_direction() {
+    let rig = Rig::new(|request, peer| {
+        let mut socket = script::accepts(request, peer);
+        for _ in 0..3 {
+            socket.text();
+            socket.send("one");
+            socket.send("two");
+        }
+        socket.peer.expect_gone();
+    });
+    let mut socket = rig.open();
+    for _ in 0..3 {
+        socket.send("hello");
+        assert_eq!((socket.text(), socket.text()), ("one".into(), "two".into()));
+    }
+    let messages = |direction: &str| {
+        let label = format!("direction=\"{direction}\"");
+        rig.edge.metric("edge_tunnel_messages_total", &[&label])
+    };
+    assert_eq!((messages("from_client"), messages("to_client")), (3.0, 6.0));
+}
+
+#[test]
+fn what_comes_with_the_handshake_is_counted_too() {
+    let rig = Rig::new(script::swallows);
+    let frame = client_frame(Opcode::Text, b"early");
+    let mut peer = rig.connect();
+    peer.send([handshake("/ws").into_bytes(), frame.clone()].concat());
+    peer.response_head().expect(101);
+    let of_client =
+        |metric| rig.edge.metric(&format!("edge_tunnel_{metric}"), &["direction=\"from_client\""]);
+    until("it is counted", || (of_client("messages_total") == 1.0).then_some(()));
+    assert_eq!(of_client("bytes_total"), frame.len() as f64);
 }
 
 #[test]

@@ -253,6 +253,16 @@ fn bytes_behind_the_handshake_wait_for_the_101() {
 }
 
 #[test]
+fn a_handshake_behind_a_request_in_one_piece_opens_a_websocket() {
+    let rig = Rig::new(script::serves("a"));
+    let mut peer = rig.connect();
+    peer.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n{}", handshake("/ws")));
+    assert_eq!(peer.response().expect(200).text(), "a");
+    peer.response_head().expect(101);
+    WebSocket::opened(peer).expect_echo("open");
+}
+
+#[test]
 fn a_flood_behind_the_handshake_is_held_in_bounded_memory() {
     let rig = Rig::with_one_worker(script::never_answers);
     let frame = client_frame(Opcode::Binary, &[0; 60_000]);

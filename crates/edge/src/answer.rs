@@ -43,8 +43,6 @@ pub enum BodyError {
     ClientTimeout,
     #[error("the client's body broke off: {0}")]
     Client(hyper::Error),
-    #[error("the client's connection ended before its body")]
-    ClientGone,
     #[error("the client's body is over {0} bytes")]
     TooLarge(u64),
     #[error("the file could not be read: {0}")]

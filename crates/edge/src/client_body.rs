@@ -13,7 +13,6 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::answer::BodyError;
-use crate::http_io::Meter;
 use crate::limits::body::BodyLimits;
 use crate::onward::silence;
 use crate::service::Edge;
@@ -33,8 +32,6 @@ struct Source {
     incoming: Incoming,
     /// Knows what its trailers must not say.
     edge: Arc<Edge>,
-    /// Of the client's connection.
-    meter: Rc<Meter>,
     max: Option<u64>,
     passed: u64,
 }
@@ -45,6 +42,7 @@ pub struct Upload(Cell<UploadState>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadState {
+    /// Also of one that was dropped before its end.
     UnderWay,
     /// The server's side has been given all of it.
     Whole,
@@ -67,13 +65,12 @@ impl ClientBody {
         limits: &BodyLimits,
         timeout: Duration,
         edge: Arc<Edge>,
-        meter: Rc<Meter>,
     ) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
         let wait = Wait::new(timeout).with_rate(limits.min_rate);
-        let source = Source { incoming, edge, meter, max: limits.max, passed: 0 };
+        let source = Source { incoming, edge, max: limits.max, passed: 0 };
         let upload = Rc::new(Upload(Cell::new(UploadState::UnderWay)));
         Self { source: Some(source), upload, wait }
     }
@@ -100,11 +97,8 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         Poll::Ready(match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-            // hyper ends a body without a word when its connection is dropped.
-            None if self.meter.framing().is_some_and(|framing| framing.is_over()) => {
-                Some(Err(BodyError::ClientGone))
-            }
             None => None,
+            // Also when its connection was dropped within it.
             Some(Err(error)) => Some(Err(BodyError::Client(error))),
             Some(Ok(frame)) => Some(self.pass(frame)),
         })
@@ -163,12 +157,6 @@ impl HttpBody for ClientBody {
     fn size_hint(&self) -> SizeHint {
         let incoming = self.source.as_ref().map(|source| &source.incoming);
         incoming.map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
-    }
-}
-
-impl Drop for ClientBody {
-    fn drop(&mut self) {
-        self.end(UploadState::Broken);
     }
 }
 

@@ -15,7 +15,6 @@ pub struct Framing {
     follower: RefCell<Follower>,
     fault: Cell<Option<FramingFault>>,
     answer: Cell<Answer>,
-    is_over: Cell<bool>,
 }
 
 /// How far the answer is that is owed to the client.
@@ -45,7 +44,6 @@ impl Framing {
             follower: RefCell::new(Follower::new(limits)),
             fault: Cell::new(None),
             answer: Cell::new(Answer::None),
-            is_over: Cell::new(false),
         }
     }
 
@@ -99,16 +97,5 @@ impl Framing {
         }
         let is_next = asked + 1 == request && self.answer.get() == Answer::None;
         is_next.then_some(Refused { fault, can_be_told: true })
-    }
-
-    /// The connection ends: a body that is not whole by now never will be.
-    pub(crate) fn end(&self) {
-        self.is_over.set(true);
-    }
-
-    /// Whether a body that ends now was broken off. hyper lets bodies end without a word when its
-    /// connection is dropped, and to a server a chunked one would look whole.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_over.get()
     }
 }

@@ -140,7 +140,6 @@ pub async fn run(
         Poll::Pending
     })
     .await;
-    session.framing().end();
     let parts = http.into_parts();
     drop(parts.service);
     let socket = parts.io.into_socket();
@@ -450,8 +449,8 @@ impl Session {
 
     fn client_body(&self, body: Incoming, route: &Route) -> ClientBody {
         let timeout = self.shard.edge.timeouts.client.0;
-        let (edge, meter) = (Arc::clone(&self.shard.edge), Rc::clone(&self.meter));
-        ClientBody::new(body, &route.limits.body, timeout, edge, meter)
+        let edge = Arc::clone(&self.shard.edge);
+        ClientBody::new(body, &route.limits.body, timeout, edge)
     }
 
     /// A WebSocket to a backend.

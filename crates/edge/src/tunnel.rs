@@ -116,7 +116,7 @@ impl Tunnel {
         let (leftover, terms) = (server.leftover, terms(&limits.server));
         let down = Flow::with_leftover(leftover, Role::Client, extensions, terms);
         let dies = limits.lifetime.map_or(NEVER, |most| active.saturating_add(lifetime(most)));
-        let tunnel = Self {
+        let mut tunnel = Self {
             client: Client { socket, watch },
             server: server.socket,
             up,
@@ -133,6 +133,7 @@ impl Tunnel {
             shard,
             record: Some(record),
         };
+        tunnel.count(tunnel.passed());
         tunnel.rearm();
         tunnel.join();
         tunnel
@@ -253,13 +254,7 @@ impl Tunnel {
             if self.stage != Stage::Closing {
                 self.active = self.client.watch.now();
             }
-            let route = &self.shard.metrics.routes[self.route()];
-            route.bytes[0].add(up);
-            route.bytes[1].add(down);
-            route.messages[0].add(self.up.take_new_messages());
-            route.messages[1].add(self.down.take_new_messages());
-            route.waits[0].add(self.up.take_new_pauses());
-            route.waits[1].add(self.down.take_new_pauses());
+            self.count((up, down));
         }
         if self.first.is_none() {
             self.first = if self.up.is_ending() {
@@ -288,6 +283,17 @@ impl Tunnel {
         if waits || is_half_closed || has_answered || self.resumes() != NEVER {
             self.rearm();
         }
+    }
+
+    /// Counts so many bytes, upward and downward, and what was in them.
+    fn count(&mut self, (up, down): (u64, u64)) {
+        let route = &self.shard.metrics.routes[self.route()];
+        route.bytes[0].add(up);
+        route.bytes[1].add(down);
+        route.messages[0].add(self.up.take_new_messages());
+        route.messages[1].add(self.down.take_new_messages());
+        route.waits[0].add(self.up.take_new_pauses());
+        route.waits[1].add(self.down.take_new_pauses());
     }
 
     /// What one of the two did wrong.

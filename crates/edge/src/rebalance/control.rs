@@ -132,3 +132,103 @@ fn tell(backend: &Backend, news: News) {
 /// How often while there is something to do, and otherwise.
 const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::decision::Why;
+    use super::*;
+    use crate::server_state::{Health, Operator};
+    use crate::timeout::Timeouts;
+
+    /// A backend of servers that are named `a` and so on, and are what is said of each.
+    fn backend(servers: &[Value], more: Value) -> Arc<Backend> {
+        let server = |(index, said): (usize, &Value)| {
+            let name = char::from(b'a' + index as u8).to_string();
+            let mut server = json!({ "name": name, "address": "127.0.0.1:1" });
+            server.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+            server
+        };
+        let servers: Vec<Value> = servers.iter().enumerate().map(server).collect();
+        let mut config = json!({ "name": "nodes", "server": servers });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = serde_json::from_value(config).unwrap();
+        Arc::new(Backend::new(0, &config, &Timeouts::default()))
+    }
+
+    fn roles(backend: &Backend) -> Vec<Role> {
+        Known::default().look(backend).into_iter().map(|standing| standing.role).collect()
+    }
+
+    const TAKES: Role = Role::Takes { weight: 1, room: u32::MAX };
+
+    #[test]
+    fn a_server_gives_clients_up_or_takes_them_as_its_state_says() {
+        let states = |more| {
+            let drain = json!({ "state": "drain" });
+            let maintenance = json!({ "state": "maintenance" });
+            let ready = || json!({});
+            let backend = backend(&[ready(), drain, maintenance, ready(), ready()], more);
+            let servers = backend.servers();
+            backend.learn(&servers[3], |facts| facts.health = Health::Down("ill".into()));
+            backend.learn(&servers[4], |facts| facts.ejected = Some("5 failures".into()));
+            roles(&backend)
+        };
+        use Role::{Empties, IsDown, Keeps};
+        assert_eq!(states(json!({ "rebalance": {} })), [TAKES, Empties, Keeps, Keeps, Keeps]);
+        let stays = json!({ "rebalance": { "drain": false } });
+        assert_eq!(states(stays), [TAKES, Keeps, Keeps, Keeps, Keeps]);
+        let closes = json!({ "on_down": "close" });
+        assert_eq!(states(closes), [TAKES, Keeps, IsDown, IsDown, Keeps]);
+    }
+
+    #[test]
+    fn a_backup_keeps_no_client_that_another_server_may_have() {
+        let backend = backend(&[json!({}), json!({ "backup": true })], json!({ "rebalance": {} }));
+        assert_eq!(roles(&backend), [TAKES, Role::Empties]);
+        let first = Arc::clone(&backend.servers()[0]);
+        backend.set_operator(&first, Operator::Drain);
+        assert_eq!(roles(&backend), [Role::Empties, TAKES]);
+    }
+
+    #[test]
+    fn a_server_gets_no_more_of_the_others_clients_than_it_has_room_for() {
+        let backend = backend(&[json!({ "maxconn": 3, "weight": 7 })], json!({ "rebalance": {} }));
+        let server = Arc::clone(&backend.servers()[0]);
+        let room = || match roles(&backend)[..] {
+            [Role::Takes { weight: 7, room }] => room,
+            ref other => panic!("{other:?}"),
+        };
+        assert_eq!(room(), 3);
+        (0..2).for_each(|_| server.take());
+        assert_eq!(room(), 1);
+        // Those that stick to it, or its operator, may have brought it above.
+        (0..2).for_each(|_| server.take());
+        assert_eq!(room(), 0);
+    }
+
+    #[test]
+    fn the_clients_of_a_server_that_is_down_need_not_have_been_there_for_long() {
+        let rebalance = json!({ "rebalance": { "min_age": "60s", "order": "oldest" } });
+        let backend = backend(&[json!({}), json!({ "state": "maintenance" })], rebalance);
+        let mut known = Known::default();
+        known.look(&backend);
+        let whom = |index| {
+            let quota = Quota { index, why: Why::Rebalance, most: 1 };
+            known.order(&backend.moving, &quota).whom
+        };
+        let min_age = ticks(Duration::from_secs(60));
+        assert_eq!(whom(0), Whom { order: groups::Order::Oldest, min_age });
+        assert_eq!(whom(1), Whom { order: groups::Order::Oldest, min_age: 0 });
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_forgotten_when_it_is_empty() {
+        let backend = backend(&[json!({}), json!({})], json!({ "rebalance": {} }));
+        let mut known = Known::default();
+        assert_eq!(known.look(&backend).len(), 2);
+        backend.set_servers(&[]);
+        assert_eq!(known.look(&backend), []);
+    }
+}
