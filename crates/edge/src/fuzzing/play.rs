@@ -66,7 +66,7 @@ impl Play {
             Step::Switch => self.peer(Peer::switch),
             Step::End => self.peer(Peer::end),
             Step::Leave => self.peer(Peer::leave),
-            Step::Pong if self.rig.pinging == Pinging::Yes => self.peer(Peer::pong),
+            Step::Pong if self.rig.pinging == Pinging::Yes => self.pong(),
             Step::Pong => {}
             Step::Reset => self.peer(Peer::reset),
             Step::Reading(is_reading) => self.peer(|peer| peer.is_reading = is_reading),
@@ -85,6 +85,17 @@ impl Play {
         if let Some(peer) = peers.get_mut(index) {
             act(peer);
         }
+    }
+
+    /// Whoever's turn it is answers the ping that the edge has sent it last.
+    fn pong(&mut self) {
+        let others = match self.turn.0 {
+            Side::Client => &self.servers,
+            Side::Server => &self.clients,
+        };
+        // The pong of a ping that another has said goes on to that one.
+        let said: Vec<Vec<u8>> = others.iter().map(|other| other.said.clone()).collect();
+        self.peer(|peer| peer.pong(&said));
     }
 
     /// Has everything happen that can happen now. tokio's clock is paused: it goes on when there is
@@ -207,14 +218,15 @@ impl Peer {
         self.say(head.as_bytes());
     }
 
-    /// Answers the ping that it got last, where that is a frame of its own.
-    fn pong(&mut self) {
+    /// Answers the ping that it got last and none of the others has `said`, where a frame of its
+    /// own can stand.
+    fn pong(&mut self, said: &[Vec<u8>]) {
         self.read();
         let direction = match self.address {
             Some(_) => Direction::ToServer,
             None => Direction::ToClient,
         };
-        let Some(pong) = tunnel_witness::pong(&self.got, direction) else { return };
+        let Some(pong) = tunnel_witness::pong(&self.got, said, direction) else { return };
         let is_between = tunnel_witness::is_between_frames(&self.said);
         if let Some(stream) = self.stream.as_mut().filter(|_| is_between) {
             // It is not said to the other side.

@@ -47,11 +47,13 @@ fn without_pings(mut bytes: &[u8], direction: Direction) -> Vec<u8> {
     out
 }
 
-/// The answer to the last ping of ours in what a peer `got`, behind its head.
-pub fn pong(got: &[u8], direction: Direction) -> Option<Vec<u8>> {
+/// The answer to the last ping of ours in what a peer `got`, which none of the others has `said`.
+pub fn pong(got: &[u8], said: &[Vec<u8>], direction: Direction) -> Option<Vec<u8>> {
     let (second, length) = ping_like(direction);
+    let is_said = |ping: &[u8]| said.iter().any(|said| said.windows(length).any(|it| it == ping));
     let is_ping = |at: &usize| {
-        got[*at] == 0x89 && got.get(at + 1) == Some(&second) && got.len() >= at + length
+        let ping = got.get(*at..at + length);
+        ping.is_some_and(|ping| ping.starts_with(&[0x89, second]) && !is_said(ping))
     };
     let at = (0..got.len()).rev().find(is_ping)?;
     let payload = &got[at + 2..at + length];
