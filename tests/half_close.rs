@@ -121,16 +121,23 @@ fn a_client_by_tls_ends_its_direction_by_itself_too() {
     assert_eq!(take_all(&mut socket), FRAMES);
 }
 
-/// What a client gets that asks and at once ends its direction.
-fn asks_and_ends(edge: &Tidewire, path: &str) -> Vec<u8> {
+/// A client that has asked and at once ended its direction.
+fn asks_and_ends(edge: &Tidewire, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(edge.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
+    stream
+}
+
+fn all_of(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    answer
+    String::from_utf8(answer).unwrap()
 }
+
+/// More than stand in line at once, so that some wait before they are heard.
+const AT_ONCE: usize = 40;
 
 #[test]
 fn what_the_edge_answers_itself_is_for_clients_that_have_ended_too() {
@@ -141,11 +148,33 @@ fn what_the_edge_answers_itself_is_for_clients_that_have_ended_too() {
         .replace("[[route]]\nbackend", "[[route]]\npath = \"/served\"\nbackend");
     let edge = Tidewire::run(&config);
     for (path, status) in [("/own", "200"), ("/away", "308"), ("/nowhere", "404")] {
-        for _ in 0..10 {
-            let answer = asks_and_ends(&edge, path);
-            let answer = String::from_utf8(answer).unwrap();
+        let clients: Vec<_> = (0..AT_ONCE).map(|_| asks_and_ends(&edge, path)).collect();
+        for client in clients {
+            let answer = all_of(client);
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer:?}");
         }
+    }
+}
+
+#[test]
+fn a_long_file_is_for_clients_that_have_ended_too() {
+    let server = Backend::start(script::mirrors);
+    let directory = tempfile::tempdir().unwrap();
+    let long = "tidewire".repeat(1 << 20);
+    std::fs::write(directory.path().join("long.txt"), &long).unwrap();
+    let files = format!("[[route]]\npath = \"/*\"\nstatic = {{ dir = {:?} }}\n", directory.path());
+    let config = edge(&[server.address()], &files)
+        .replace("[[route]]\nbackend", "[[route]]\npath = \"/served\"\nbackend");
+    let mut edge = Tidewire::run(&config);
+    for _ in 0..4 {
+        let client = asks_and_ends(&edge, "/long.txt");
+        // It is written as it is taken.
+        thread::sleep(Duration::from_millis(50));
+        let answer = all_of(client);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(body == long, "{} of {} bytes", body.len(), long.len());
+        edge.log_line(&["connection", "by=\"client\"", "reason=\"done\""]);
     }
 }
 

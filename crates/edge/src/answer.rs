@@ -119,6 +119,11 @@ impl Body {
         Self { content: Content::File(Box::new(body)), over: None }
     }
 
+    /// Whether the edge knows all of it, with no server to wait for.
+    pub fn is_own(&self) -> bool {
+        !matches!(self.content, Content::Server(_))
+    }
+
     /// Has `over` dropped when the answer is.
     pub fn before(mut self, over: Over) -> Self {
         self.over = Some(over);

@@ -5,6 +5,7 @@
 //! the session says it with a reason.
 
 use std::cell::{Cell, RefCell};
+use std::task::{Context, Waker};
 
 use tidewire_wire::http::framing::fault::FramingFault;
 use tidewire_wire::http::framing::{Follower, HeadLimits};
@@ -15,6 +16,9 @@ pub struct Framing {
     follower: RefCell<Follower>,
     fault: Cell<Option<FramingFault>>,
     answer: Cell<Answer>,
+    is_end_kept: Cell<bool>,
+    /// Who is to hear of the end that was kept.
+    reader: RefCell<Option<Waker>>,
 }
 
 /// How far the answer is that is owed to the client.
@@ -44,6 +48,8 @@ impl Framing {
             follower: RefCell::new(Follower::new(limits)),
             fault: Cell::new(None),
             answer: Cell::new(Answer::None),
+            is_end_kept: Cell::new(false),
+            reader: RefCell::new(None),
         }
     }
 
@@ -72,7 +78,29 @@ impl Framing {
     pub(crate) fn note_flushed(&self) {
         if self.answer.get() == Answer::Said {
             self.answer.set(Answer::None);
+            self.say_end();
         }
+    }
+
+    /// From now on hyper does not hear that the client has ended its direction: it would drop the
+    /// request, and the edge is about to answer that itself.
+    pub(crate) fn keep_end(&self) {
+        self.is_end_kept.set(true);
+    }
+
+    /// hyper hears of the client's end, now or when it comes.
+    pub(crate) fn say_end(&self) {
+        self.is_end_kept.set(false);
+        self.reader.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// The client has ended its direction: whether hyper is to hear of it later.
+    pub(crate) fn keeps_end(&self, cx: &Context<'_>) -> bool {
+        let is_kept = self.is_end_kept.get();
+        if is_kept {
+            self.reader.replace(Some(cx.waker().clone()));
+        }
+        is_kept
     }
 
     /// Whether the connection is over with the request of this number (from 1) if it is not

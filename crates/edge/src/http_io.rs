@@ -151,6 +151,9 @@ impl Read for HttpIo {
             if length == 0 && room > 0 && framing.is_none() && this.socket.is_truncated() {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
+            if length == 0 && room > 0 && framing.is_some_and(|framing| framing.keeps_end(cx)) {
+                return Poll::Pending;
+            }
             this.meter.note_read(length);
             let good = framing.map_or(length, |framing| framing.follow(&scratch[..length]));
             if good == 0 && length > 0 {

@@ -198,6 +198,7 @@ impl Session {
         self.entrance.replace(self.entrance.take().and_then(Pass::open));
         self.watch.expire_after(self.client_timeout());
         turn_for(Work::Request).await;
+        self.framing().say_end();
         let (parts, body) = request.into_parts();
         let is_logged = self.shard.edge.is_logging_requests;
         let asker = self.asker(&parts.headers);
@@ -218,6 +219,9 @@ impl Session {
         self.count(&record, response.status());
         if is_switch {
             return response; // The WebSocket gets the line.
+        }
+        if response.body().is_own() {
+            self.framing().keep_end();
         }
         self.https().mark(response.headers_mut());
         let over = Over { session: self, record, body_bytes: 0 };
@@ -270,6 +274,7 @@ impl Session {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
             (Target::Static(files), _) => {
+                self.framing().keep_end();
                 files.answer(&parts.method, &parts.uri, &parts.headers).await
             }
             (_, Classified::Refused(refusal)) => answer::refusal(refusal),
@@ -763,6 +768,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
+        self.0.framing().keep_end();
         Answer(Box::pin(Rc::clone(&self.0).respond(request)))
     }
 }
