@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::discovery::Discovery;
+use tidewire_edge::discovery::file::Certificates;
 use tidewire_edge::server_tls::ServerTls;
 
 use super::Checks;
@@ -58,7 +59,10 @@ impl<'c> Checks<'c> {
         }
         self.check(backend, place.key("check"), servers);
         let discovery = backend.discovery.as_ref()?;
-        self.discovery(discovery, place.key("discovery"))
+        let is_named =
+            backend.tls.as_ref().is_some_and(|tls| tls.server_name.is_none() && !tls.insecure);
+        let certificates = if is_named { Certificates::Named } else { Certificates::NotNamed };
+        self.discovery(discovery, certificates, place.key("discovery"))
     }
 
     fn servers(&mut self, backend: &BackendConfig, servers: Place<'c>) {

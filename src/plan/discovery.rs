@@ -2,7 +2,7 @@
 
 use tidewire_edge::discovery::Discovery;
 use tidewire_edge::discovery::config::DiscoveryConfig;
-use tidewire_edge::discovery::file::ServerFileError;
+use tidewire_edge::discovery::file::{Certificates, ServerFileError};
 
 use super::Checks;
 use crate::config::diagnostic::Diagnostic;
@@ -13,6 +13,7 @@ impl<'c> Checks<'c> {
     pub(super) fn discovery(
         &mut self,
         config: &DiscoveryConfig,
+        certificates: Certificates,
         place: Place<'c>,
     ) -> Option<Discovery> {
         self.discovery_periods(config, place);
@@ -39,7 +40,7 @@ impl<'c> Checks<'c> {
             let finding = Diagnostic::warning(format!("`{key}` is not used: {why}"));
             self.report(finding.at(place.key(key).key_span(), "leave it out"));
         }
-        match Discovery::prepare(config, self.dir) {
+        match Discovery::prepare(config, self.dir, certificates) {
             Ok(discovery) => discovery,
             Err(error) => {
                 self.server_file(&error, place.key("file"));
@@ -96,7 +97,10 @@ impl<'c> Checks<'c> {
         let finding = Diagnostic::error(format!("`file`: `{shown}`: {error}"));
         let at = match error {
             ServerFileError::Read(_) | ServerFileError::NotText => expected,
-            ServerFileError::Wrong(_) | ServerFileError::SameName(_) => "in this file",
+            ServerFileError::Wrong(_)
+            | ServerFileError::SameName(_)
+            | ServerFileError::TooLong(_)
+            | ServerFileError::NoCertificateName(_) => "in this file",
         };
         self.report(finding.at(place.span(), at));
     }

@@ -52,6 +52,17 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// Where it listens, and where it is probed.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        [Some(&self.address), self.check_address.as_ref()].into_iter().flatten()
+    }
+
+    /// Whether it says itself, in its `server_name` or by its host, which name its certificate has.
+    pub fn has_certificate_name(&self) -> bool {
+        let host = || self.address.tcp().map(HostPort::host);
+        self.server_name.is_some() || host().is_some_and(|host| ServerName::try_from(host).is_ok())
+    }
+
     /// Has the paths of Unix sockets that are relative start from `dir`.
     pub fn start_from(&mut self, dir: &Path) {
         [Some(&mut self.address), self.check_address.as_mut()]

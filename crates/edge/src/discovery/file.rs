@@ -7,12 +7,21 @@ use serde::Deserialize;
 use tidewire_auth::kept_file::KeptFile;
 
 use super::roster::Looked;
+use crate::address::Address;
 use crate::server::ServerConfig;
 
 /// A file of servers, read again when it changes.
 #[derive(Debug)]
 pub struct ServerFile {
     kept: KeptFile,
+    certificates: Certificates,
+}
+
+/// Whether the servers of a file have to show certificates, for names that they have themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificates {
+    Named,
+    NotNamed,
 }
 
 /// What is wrong with a file of servers.
@@ -27,6 +36,16 @@ pub enum ServerFileError {
     Wrong(String),
     #[error("two servers are called `{0}`; give each a name of its own")]
     SameName(String),
+    #[error(
+        "the Unix socket of server `{0}` has too long a path; \
+         write one of 107 bytes at most, with its directory"
+    )]
+    TooLong(String),
+    #[error(
+        "nobody knows which name the certificate of server `{0}` has; \
+         set its `server_name`, or that of the backend's `tls`"
+    )]
+    NoCertificateName(String),
 }
 
 /// What is in a file.
@@ -42,10 +61,14 @@ impl ServerFile {
     ///
     /// # Errors
     /// When it cannot be read or something in it is wrong.
-    pub fn open(path: PathBuf) -> Result<(Self, Looked), ServerFileError> {
+    pub fn open(
+        path: PathBuf,
+        certificates: Certificates,
+    ) -> Result<(Self, Looked), ServerFileError> {
         let (kept, bytes) = KeptFile::open(path)?;
-        let first = parse(bytes, kept.path())?;
-        Ok((Self { kept }, first))
+        let file = Self { kept, certificates };
+        let first = file.parse(bytes)?;
+        Ok((file, first))
     }
 
     pub fn path(&self) -> &Path {
@@ -55,12 +78,20 @@ impl ServerFile {
     /// What is in it, when it is not as it was.
     pub fn changed(&self) -> Option<Result<Looked, ServerFileError>> {
         let read = self.kept.changed()?;
-        Some(read.map_err(ServerFileError::from).and_then(|bytes| parse(bytes, self.path())))
+        Some(read.map_err(ServerFileError::from).and_then(|bytes| self.parse(bytes)))
+    }
+
+    fn parse(&self, bytes: Vec<u8>) -> Result<Looked, ServerFileError> {
+        parse(bytes, self.path(), self.certificates)
     }
 }
 
 /// What is in the file at `path`, whose directory is where relative paths start.
-fn parse(bytes: Vec<u8>, path: &Path) -> Result<Looked, ServerFileError> {
+fn parse(
+    bytes: Vec<u8>,
+    path: &Path,
+    certificates: Certificates,
+) -> Result<Looked, ServerFileError> {
     let text = String::from_utf8(bytes).map_err(|_| ServerFileError::NotText)?;
     let wrong = |error: toml::de::Error| {
         let line = error.span().map(|span| text[..span.start].lines().count().max(1));
@@ -77,8 +108,22 @@ fn parse(bytes: Vec<u8>, path: &Path) -> Result<Looked, ServerFileError> {
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(ServerFileError::SameName(pair[0].to_owned())),
-        None => Ok(Looked::Listed(contents.server)),
+        None => {
+            contents.server.iter().try_for_each(|server| check(server, certificates))?;
+            Ok(Looked::Listed(contents.server))
+        }
     }
+}
+
+fn check(server: &ServerConfig, certificates: Certificates) -> Result<(), ServerFileError> {
+    let name = || server.name.clone();
+    if server.addresses().any(Address::is_too_long) {
+        return Err(ServerFileError::TooLong(name()));
+    }
+    if certificates == Certificates::Named && !server.has_certificate_name() {
+        return Err(ServerFileError::NoCertificateName(name()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -86,7 +131,12 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Result<&[&str], &str>) {
-        let read = parse(text.as_bytes().to_vec(), Path::new("servers.toml"));
+        check_with(Certificates::NotNamed, text, expected);
+    }
+
+    #[track_caller]
+    fn check_with(certificates: Certificates, text: &str, expected: Result<&[&str], &str>) {
+        let read = parse(text.as_bytes().to_vec(), Path::new("servers.toml"), certificates);
         let shown = read.map(|looked| match looked {
             Looked::Listed(servers) => servers.into_iter().map(|it| it.name).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
@@ -108,5 +158,37 @@ mod tests {
         let no_port = "[[server]]\nname = \"a\"\naddress = \"10.0.0.1\"\n";
         let message = "line 3: address `10.0.0.1` has no port; write it as `10.0.0.1:3000`";
         check(no_port, Err(message));
+    }
+
+    #[test]
+    fn a_server_has_a_name_for_its_certificate_where_it_shows_one() {
+        let named = |server: &str, expected: Result<&[&str], &str>| {
+            let text = format!("[[server]]\nname = \"a\"\n{server}\n");
+            check(&text, Ok(&["a"]));
+            check_with(Certificates::Named, &text, expected);
+        };
+        let message = "nobody knows which name the certificate of server `a` has; \
+                       set its `server_name`, or that of the backend's `tls`";
+        named("address = \"unix:/run/a.sock\"", Err(message));
+        named("address = \"under_score:80\"\nserver_name = \"a.test\"", Ok(&["a"]));
+        named("address = \"unix:/run/a.sock\"\nserver_name = \"a.test\"", Ok(&["a"]));
+        named("address = \"a.test:443\"", Ok(&["a"]));
+        named("address = \"10.0.0.1:443\"", Ok(&["a"]));
+    }
+
+    #[test]
+    fn paths_of_unix_sockets_have_their_bound_with_their_directory() {
+        let path = Path::new("/").join("x".repeat(100)).join("servers.toml");
+        for address in [
+            "address = \"unix:a.socket\"",
+            "address = \"10.0.0.1:80\"\ncheck_address = \"unix:a.socket\"",
+        ] {
+            let text = format!("[[server]]\nname = \"a\"\n{address}\n");
+            check(&text, Ok(&["a"]));
+            let error = parse(text.into_bytes(), &path, Certificates::NotNamed).unwrap_err();
+            let message = "the Unix socket of server `a` has too long a path; \
+                           write one of 107 bytes at most, with its directory";
+            assert_eq!(error.to_string(), message);
+        }
     }
 }

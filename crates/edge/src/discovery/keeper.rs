@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::config::DiscoveryConfig;
 use super::dns::{Resolver, ServiceName};
-use super::file::{ServerFile, ServerFileError};
+use super::file::{Certificates, ServerFile, ServerFileError};
 use super::roster::{Looked, Roster};
 use crate::backend::{Backend, BackendConfig};
 
@@ -58,18 +58,22 @@ enum LookError {
 }
 
 impl Discovery {
-    /// What `config` says; a file is read now. `dir` is where relative paths start. `None` when it
-    /// names no source.
+    /// What `config` says; a file is read now, whose servers show `certificates`. `dir` is where
+    /// relative paths start. `None` when it names no source.
     ///
     /// # Errors
     /// When the file cannot be read or something in it is wrong.
-    pub fn prepare(config: &DiscoveryConfig, dir: &Path) -> Result<Option<Self>, ServerFileError> {
+    pub fn prepare(
+        config: &DiscoveryConfig,
+        dir: &Path,
+        certificates: Certificates,
+    ) -> Result<Option<Self>, ServerFileError> {
         let source = if let Some(address) = &config.dns {
             Source::Addresses { name: address.host().to_owned(), port: address.port() }
         } else if let Some(service) = &config.srv {
             Source::Service(service.clone())
         } else if let Some(path) = &config.file {
-            let (file, first) = ServerFile::open(dir.join(path))?;
+            let (file, first) = ServerFile::open(dir.join(path), certificates)?;
             Source::File(Arc::new(file), first)
         } else {
             return Ok(None);
