@@ -27,7 +27,7 @@ use tidewire_auth::method::Found;
 use tidewire_runtime::conn::{Conn, Upgraded};
 use tidewire_runtime::connections::{Signal, Watch};
 use tidewire_runtime::deadline::{Tick, ticks};
-use tidewire_runtime::newcomers::{Work, turn_for};
+use tidewire_runtime::newcomers;
 use tidewire_runtime::socket::Socket;
 use tidewire_runtime::tls::Secured;
 use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
@@ -197,7 +197,7 @@ impl Session {
         self.framing().set_answer(Answering::Owed);
         self.entrance.replace(self.entrance.take().and_then(Pass::open));
         self.watch.expire_after(self.client_timeout());
-        turn_for(Work::Request).await;
+        newcomers::turn().await;
         self.framing().say_end();
         let (parts, body) = request.into_parts();
         let is_logged = self.shard.edge.is_logging_requests;
@@ -780,7 +780,7 @@ impl Future for Answer {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx).map(Ok)
+        newcomers::measured(|| self.0.as_mut().poll(cx)).map(Ok)
     }
 }
 

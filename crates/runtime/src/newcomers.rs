@@ -2,59 +2,77 @@
 //!
 //! When hundreds come in one breath, as after a restart, each has a handshake or a request to be
 //! answered, a task that is ready at once. Whoever is there already would wait for all of them: the
-//! tasks of a worker run in the order in which they became ready. So newcomers stand in line, and
-//! after a few of them the worker looks what the sockets of all others have.
+//! tasks of a worker run in the order in which they became ready. So requests, also those on kept
+//! connections, and the hellos of TLS stand in line, and after a few of them the worker looks what
+//! the sockets of all others have. The longer that takes, the more newcomers have their turn then:
+//! on a worker that is busy with others, they have a fifth of it.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-/// What a newcomer has to have done.
-#[derive(Clone, Copy, Debug)]
-pub enum Work {
-    /// A request is answered, or sent on: some tens of microseconds.
-    Request,
-    /// A step of a TLS handshake: keys are agreed upon, and signed. As much as many requests.
-    Handshake,
-}
-
-/// Waits for this worker's turn for it: first come, first served.
-pub async fn turn_for(work: Work) {
-    let counter = COUNTER.with(Rc::clone);
+/// Waits for this worker's turn to do something for a newcomer: first come, first served. What is
+/// done then is to be [`measured`].
+pub async fn turn() {
+    let line = LINE.with(Rc::clone);
+    let came = Instant::now();
     // Whoever is in front of the line is its only one who looks around.
-    let _front = counter.line.acquire().await;
-    while !counter.takes(work) {
+    let _front = line.front.acquire().await;
+    while line.left.get().is_zero() {
         yield_now().await;
-        counter.left.set(AT_ONCE);
+        line.begin_round(came);
     }
 }
 
+/// Does a part of what a newcomer has to have done.
+pub fn measured<T>(work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = work();
+    LINE.with(|line| line.spend(begun.elapsed()));
+    done
+}
+
+/// The line, and a round of it: from one look at the sockets to the next.
 #[derive(Debug)]
-struct Counter {
-    line: Semaphore,
-    /// How much is done before the sockets are looked at again.
-    left: Cell<u32>,
+struct Line {
+    front: Semaphore,
+    begun: Cell<Instant>,
+    /// How long newcomers may work in this round, and how long they have.
+    left: Cell<Duration>,
+    spent: Cell<Duration>,
 }
 
-impl Counter {
-    fn takes(&self, work: Work) -> bool {
-        let cost = match work {
-            Work::Request => 1,
-            Work::Handshake => AT_ONCE,
-        };
-        let left = self.left.get().checked_sub(cost);
-        left.inspect(|&left| self.left.set(left)).is_some()
+impl Line {
+    /// Begins the next round, for one who stands in line since it `came`.
+    fn begin_round(&self, came: Instant) {
+        // Before somebody came, there was no line.
+        let waited = self.begun.get().max(came).elapsed();
+        let of_others = waited.saturating_sub(self.spent.take());
+        self.left.set(AT_ONCE + (of_others / 4).min(MOST_MORE));
+        self.begun.set(Instant::now());
+    }
+
+    fn spend(&self, time: Duration) {
+        self.left.set(self.left.get().saturating_sub(time));
+        self.spent.set(self.spent.get() + time);
     }
 }
 
-/// In requests: about half a millisecond.
-const AT_ONCE: u32 = 8;
+/// What newcomers have in a round: about eight requests, or the answer to a hello of TLS.
+const AT_ONCE: Duration = Duration::from_micros(500);
+/// What they have besides, at most, where others work long.
+const MOST_MORE: Duration = Duration::from_millis(20);
 
 thread_local! {
-    static COUNTER: Rc<Counter> =
-        Rc::new(Counter { line: Semaphore::new(1), left: Cell::new(AT_ONCE) });
+    static LINE: Rc<Line> = Rc::new(Line {
+        front: Semaphore::new(1),
+        begun: Cell::new(Instant::now()),
+        left: Cell::new(AT_ONCE),
+        spent: Cell::new(Duration::ZERO),
+    });
 }
 
 #[cfg(test)]
@@ -62,6 +80,7 @@ mod tests {
     use std::cell::RefCell;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    use std::thread;
 
     use tokio::io::AsyncReadExt;
     use tokio::runtime::{Builder, Runtime};
@@ -73,9 +92,9 @@ mod tests {
         Builder::new_current_thread().enable_all().build().unwrap()
     }
 
-    /// How many of a hundred newcomers were served before somebody who had said something when the
-    /// first of them was.
-    fn served_before_a_word(work: Work) -> usize {
+    /// How many of a hundred newcomers, each with this much to do, were served before somebody who
+    /// had said something when the first of them was.
+    fn served_before_a_word(work: Duration) -> usize {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
@@ -93,10 +112,11 @@ mod tests {
                 let served = Rc::clone(&served);
                 let mut peer = (number == 0).then(|| peer.try_clone().unwrap());
                 spawn_local(async move {
-                    turn_for(work).await;
+                    turn().await;
                     if let Some(peer) = &mut peer {
                         peer.write_all(b"x").unwrap();
                     }
+                    measured(|| thread::sleep(work));
                     served.set(served.get() + 1);
                 });
             }
@@ -110,15 +130,60 @@ mod tests {
     }
 
     #[test]
-    fn who_is_there_is_heard_after_a_few_requests_of_newcomers() {
-        let before = served_before_a_word(Work::Request);
-        assert!(before <= 2 * AT_ONCE as usize, "{before} were served before");
+    fn who_is_there_is_heard_after_a_few_short_works_of_newcomers() {
+        let before = served_before_a_word(AT_ONCE / 8);
+        assert!(before <= 17, "{before} were served before");
     }
 
     #[test]
-    fn who_is_there_is_heard_after_a_handshake() {
-        let before = served_before_a_word(Work::Handshake);
+    fn who_is_there_is_heard_after_a_long_work_of_a_newcomer() {
+        let before = served_before_a_word(AT_ONCE);
         assert!(before <= 2, "{before} were served before");
+    }
+
+    /// How often others, who always work for so long, have their turn before each of so many
+    /// newcomers has had its own.
+    fn rounds(work_of_others: Duration, newcomers: usize, work: Duration) -> usize {
+        LocalSet::new().block_on(&runtime(), async {
+            let rounds = Rc::new(Cell::new(0));
+            let counted = Rc::clone(&rounds);
+            let others = spawn_local(async move {
+                loop {
+                    thread::sleep(work_of_others);
+                    counted.set(counted.get() + 1);
+                    yield_now().await;
+                }
+            });
+            let newcomer = || async move {
+                turn().await;
+                measured(|| thread::sleep(work));
+            };
+            let newcomers: Vec<_> = (0..newcomers).map(|_| spawn_local(newcomer())).collect();
+            for newcomer in newcomers {
+                newcomer.await.unwrap();
+            }
+            others.abort();
+            rounds.get()
+        })
+    }
+
+    #[test]
+    fn works_that_cost_nothing_hold_nobody_up() {
+        let rounds = rounds(Duration::ZERO, 100, Duration::ZERO);
+        assert!(rounds <= 10, "{rounds} times round");
+    }
+
+    #[test]
+    fn the_longer_others_work_the_more_newcomers_have_their_turn() {
+        // Of a round of 40 ms, a fourth, which is a hundred of them.
+        let rounds = rounds(Duration::from_millis(40), 200, Duration::from_micros(100));
+        assert!(rounds <= 10, "{rounds} times round");
+    }
+
+    #[test]
+    fn what_newcomers_do_themselves_gives_them_no_more_of_it() {
+        let rounds = rounds(Duration::ZERO, 40, Duration::from_millis(2));
+        assert!(rounds >= 30, "{rounds} times round");
     }
 
     #[test]
@@ -128,9 +193,9 @@ mod tests {
             let newcomers: Vec<_> = (0..50)
                 .map(|number| {
                     let order = Rc::clone(&order);
-                    let work = if number % 3 == 0 { Work::Handshake } else { Work::Request };
                     spawn_local(async move {
-                        turn_for(work).await;
+                        turn().await;
+                        measured(|| thread::sleep(AT_ONCE / (1 + number as u32 % 3)));
                         order.borrow_mut().push(number);
                     })
                 })

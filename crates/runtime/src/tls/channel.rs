@@ -13,7 +13,6 @@ use super::error::TlsError;
 use super::scratch::{SLACK_BYTES, with_incoming, with_outgoing};
 use super::session::{Progress, Session};
 use crate::buffer::Backlog;
-use crate::newcomers::{Work, turn_for};
 
 /// An open TLS connection, which takes its leave when it is dropped.
 #[derive(Debug)]
@@ -355,11 +354,10 @@ impl Channel {
         begun
     }
 
-    /// Waits until the peer has said something, and then for this worker's turn to answer it.
-    pub(super) async fn turn(&self) {
+    /// Waits until the peer has said something.
+    pub(super) async fn readable(&self) {
         // What is wrong is told by the read.
         let _ = self.tcp.readable().await;
-        turn_for(Work::Handshake).await;
     }
 
     /// A step of the handshake: one read, and the flight that answers it, appended to `unsent`.

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -66,8 +65,7 @@ async fn shake_hands(channel: &mut Channel) -> Result<(), TlsError> {
         if !channel.session().facts().is_handshaking() {
             return Ok(());
         }
-        channel.turn().await;
-        let Poll::Ready(step) = now(|cx| channel.poll_step(cx, &mut None)).await else { continue };
+        let step = poll_fn(|cx| channel.poll_step(cx, &mut None)).await;
         if let Err(error) = step {
             // An alert, for which there is room.
             let _ = now(|cx| channel.poll_flush(cx)).await;

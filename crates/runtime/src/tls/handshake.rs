@@ -12,6 +12,7 @@ use super::config::{Greeting, TlsConfig, take_greeting};
 use super::error::TlsError;
 use super::session::Session;
 use crate::allocator::note_burst;
+use crate::newcomers;
 
 /// What a handshake has settled.
 #[derive(Clone, Debug)]
@@ -68,7 +69,7 @@ impl Handshake {
             if !self.channel.session().facts().is_handshaking() {
                 return Ok(());
             }
-            self.channel.turn().await;
+            self.channel.readable().await;
             let Poll::Ready(step) = self.step().await else { continue };
             if let Err(error) = step {
                 let error = self.explain(error);
@@ -93,11 +94,15 @@ impl Handshake {
         }
     }
 
+    /// The answer to the hello, which costs most, waits for its turn; whoever has had that goes on.
     async fn step(&mut self) -> Poll<Result<(), TlsError>> {
+        if self.greeting.is_none() {
+            newcomers::turn().await;
+        }
         now(|cx| {
             // The notes of a thread are those of whoever is polled.
             take_greeting();
-            let step = self.channel.poll_step(cx, &mut self.first);
+            let step = newcomers::measured(|| self.channel.poll_step(cx, &mut self.first));
             if let Some(greeting) = take_greeting() {
                 self.greeting = Some(greeting);
             }
