@@ -238,18 +238,18 @@ impl ClientTask {
                     Ok(length) => length,
                     Err(close) => return Poll::Ready(Err(close)),
                 };
-                self.digest(&mut scratch[..length], cx);
-                Poll::Ready(Ok(length))
+                let messages = self.digest(&mut scratch[..length], cx);
+                Poll::Ready(Ok(length + messages * MESSAGE_WORTH))
             });
-            let length = match ready!(read) {
-                Ok(length) => length,
+            let work = match ready!(read) {
+                Ok(work) => work,
                 Err(close) => return Poll::Ready(close),
             };
             if self.pause.is_some() || self.is_paused() {
                 return Poll::Pending;
             }
             // One that sends without end must not keep the others waiting.
-            taken += length;
+            taken += work;
             if taken >= TURN_BYTES {
                 give_way(cx);
                 return Poll::Pending;
@@ -280,22 +280,32 @@ impl ClientTask {
         })
     }
 
-    /// Takes in what was read.
-    fn digest(&mut self, mut input: &mut [u8], cx: &Context<'_>) {
+    /// Takes in what was read, or as much of it as is one turn. How many messages it was.
+    fn digest(&mut self, mut input: &mut [u8], cx: &Context<'_>) -> usize {
         let mut was_asked = self.liveness.is_asked();
         self.liveness.note_heard(self.watch.now());
         let mut pongs = BytesMut::new();
         let mut room = Room::Ample;
         let mut is_too_fast = self.must_wait();
-        while room == Room::Ample && !is_too_fast && !self.is_refused() {
+        let mut messages = 0;
+        while room == Room::Ample
+            && !is_too_fast
+            && !self.is_refused()
+            && messages < MESSAGES_PER_TURN
+        {
             let event = match self.decoder.next(&mut input) {
                 Ok(None) => break,
                 Ok(Some(event)) => event,
-                Err(violation) => return self.refuse_behind(pongs, violation, cx),
+                Err(violation) => {
+                    self.refuse_behind(pongs, violation, cx);
+                    return messages;
+                }
             };
             if let Err(violation) = self.admit(&event, &mut was_asked) {
-                return self.refuse_behind(pongs, violation, cx);
+                self.refuse_behind(pongs, violation, cx);
+                return messages;
             }
+            messages += usize::from(matches!(event, Event::Text(_) | Event::Binary(_)));
             match event {
                 Event::Text(text) if self.is_for_hub(&text) => self.renew(&text),
                 Event::Text(text) => room = self.publish(Kind::Text, text),
@@ -310,8 +320,8 @@ impl ClientTask {
             is_too_fast = self.must_wait();
         }
         self.send(pongs);
-        if room == Room::Ample && !is_too_fast {
-            return;
+        if room == Room::Ample && !is_too_fast && messages < MESSAGES_PER_TURN {
+            return messages;
         }
         // The rest waits with its client, which feels it through TCP soon.
         if !input.is_empty() {
@@ -326,6 +336,7 @@ impl ClientTask {
             self.membership.shard.metrics.rate_pauses.add(1);
             self.look();
         }
+        messages
     }
 
     /// Whether an event may be, by the limits of the route. It has been counted then.
@@ -552,6 +563,11 @@ fn count_bytes_in(membership: &Membership, length: usize) {
     membership.client.count(|traffic| traffic.bytes_in += length as u64);
     membership.shard.metrics.bytes_in.add(length as u64);
 }
+
+/// What a message is worth of a turn besides its bytes: to publish one of a byte takes as long as to
+/// read so many.
+const MESSAGE_WORTH: usize = 64;
+const MESSAGES_PER_TURN: usize = TURN_BYTES / MESSAGE_WORTH;
 
 #[cfg(test)]
 mod tests {
