@@ -1,6 +1,6 @@
 //! Addresses of servers: that what is said of a Unix socket has a meaning for one.
 
-use tidewire_edge::address::Address;
+use tidewire_edge::address::{Address, UNIX_PATH_BYTES_MAX};
 use tidewire_edge::backend::BackendConfig;
 
 use super::Checks;
@@ -22,7 +22,9 @@ impl<'c> Checks<'c> {
                 if at.is_given() && address.is_some_and(Address::is_too_long) {
                     let message =
                         format!("`{}` is too long for a Unix socket where it starts", at.shown());
-                    let expected = "expected a path of 107 bytes at most, with its directory";
+                    let expected = format!(
+                        "expected a path of {UNIX_PATH_BYTES_MAX} bytes at most, with its directory"
+                    );
                     self.report(Diagnostic::error(message).at(at.span(), expected));
                 }
             }

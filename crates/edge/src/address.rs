@@ -212,7 +212,7 @@ written_as_text!(
 );
 
 /// What the kernel takes, without the zero behind it.
-const UNIX_PATH_BYTES_MAX: usize = 107;
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
 
 #[cfg(test)]
 mod tests {

@@ -74,6 +74,13 @@ impl Framing {
         self.answer.set(answer);
     }
 
+    /// All of the answer is hyper's to write.
+    pub(crate) fn note_said(&self) {
+        self.answer.set(Answer::Said);
+        // It may be written already, and nothing else would tell.
+        self.wake_reader();
+    }
+
     /// hyper has nothing left that it would have to write.
     pub(crate) fn note_flushed(&self) {
         if self.answer.get() == Answer::Said {
@@ -82,16 +89,23 @@ impl Framing {
         }
     }
 
-    /// From now on hyper does not hear that the client has ended its direction: it would drop the
-    /// request, and the edge is about to answer that itself.
+    /// From now on hyper does not hear that the client has ended its direction: it would drop a
+    /// request that the edge may answer by itself.
     pub(crate) fn keep_end(&self) {
         self.is_end_kept.set(true);
     }
 
-    /// hyper hears of the client's end, now or when it comes.
-    pub(crate) fn say_end(&self) {
+    /// hyper hears of the client's end when it comes, or now, if it was there: whether it was.
+    pub(crate) fn say_end(&self) -> bool {
         self.is_end_kept.set(false);
-        self.reader.take().into_iter().for_each(Waker::wake);
+        self.wake_reader()
+    }
+
+    fn wake_reader(&self) -> bool {
+        let reader = self.reader.take();
+        let has_waited = reader.is_some();
+        reader.into_iter().for_each(Waker::wake);
+        has_waited
     }
 
     /// The client has ended its direction: whether hyper is to hear of it later.

@@ -195,9 +195,8 @@ impl Write for HttpIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.socket.shutdown_write()?;
-        Pin::new(this).poll_flush(cx)
+        // A FIN would stand before what the session may have to say.
+        self.poll_flush(cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -31,10 +31,12 @@ use tidewire_runtime::newcomers;
 use tidewire_runtime::socket::Socket;
 use tidewire_runtime::tls::Secured;
 use tidewire_wire::ws::handshake::{Classified, Offer, accept_key, classify};
+use tokio::task::yield_now;
 
 use crate::access_log::{ConnectionRecord, Record, TlsVersion};
 use crate::answer::{self, Body};
 use crate::arrival::Arrivals;
+use crate::auth::access::Access;
 use crate::auth::credentials::{name_subprotocol, take_all_out};
 use crate::auth::denial::{Denial, DenialKind};
 use crate::auth::examination::{Examination, Grant, Question};
@@ -115,8 +117,12 @@ pub async fn run(
     let mut http = session.shard.http[listener].serve_connection(io, Service(Rc::clone(&session)));
     session.watch.expire_after(ticks(session.shard.edge.timeouts.http_request.0));
     let outcome = std::future::poll_fn(|cx| {
-        if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
+        let was_said = session.framing().answer() == Answering::Said;
+        if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
             return Poll::Ready(Outcome::Over(result));
+        }
+        if was_said && session.framing().answer() == Answering::None {
+            session.wait_for_next();
         }
         if let Some(refused) = session.framing().refused(session.requests.get()) {
             return Poll::Ready(Outcome::Refused(refused));
@@ -198,7 +204,6 @@ impl Session {
         self.entrance.replace(self.entrance.take().and_then(Pass::open));
         self.watch.expire_after(self.client_timeout());
         newcomers::turn().await;
-        self.framing().say_end();
         let (parts, body) = request.into_parts();
         let is_logged = self.shard.edge.is_logging_requests;
         let asker = self.asker(&parts.headers);
@@ -274,20 +279,22 @@ impl Session {
             (Target::Redirect(redirect), _) => redirect.answer(&parts.uri, &parts.headers),
             (Target::Respond(respond), _) => respond.answer(),
             (Target::Static(files), _) => {
-                self.framing().keep_end();
                 files.answer(&parts.method, &parts.uri, &parts.headers).await
             }
             (_, Classified::Refused(refusal)) => answer::refusal(refusal),
             (Target::Endpoint(_), Classified::NotWebSocket) => answer::upgrade_required(),
             (Target::Endpoint(endpoint), Classified::WebSocket(offer)) => {
+                self.hear_end().await;
                 self.admit(*endpoint, index, &captures, &offer, record, client).await
             }
             (Target::Backend(backend), Classified::NotWebSocket) => {
                 let body = self.client_body(body, route);
+                self.hear_end().await;
                 // In a box: handshakes do not carry its room.
                 Box::pin(self.forward(backend, record, parts, body, client)).await
             }
             (Target::Backend(backend), Classified::WebSocket(offer)) => {
+                self.hear_end().await;
                 self.upgrade(backend, index, &offer, record, parts, client).await
             }
         };
@@ -362,14 +369,13 @@ impl Session {
             let marks = marks.map_err(|stopped| Box::new(self.stopped(*stopped, record)))?;
             let comer = if is_websocket { Comer::Handshake } else { Comer::Request };
             let door = &self.shard.edge.route_doors[index];
-            record.pass = match door.admit(record.asker.client.ip(), comer).await {
+            record.pass = match self.waits_for(door.admit(record.asker.client.ip(), comer)).await {
                 Ok(pass) => pass,
                 Err(why) => return Err(Box::new(turned_away(why, comer, marks, record))),
             };
             let grant = match &route.access {
                 None => None,
-                // In a box: requests that nobody asks for credentials do not carry its room.
-                Some(access) => match Box::pin(gate.admit(index, access)).await {
+                Some(access) => match self.examine(&mut gate, index, access).await {
                     Some(grant) => grant,
                     None => {
                         record.pass = None;
@@ -380,7 +386,8 @@ impl Session {
             };
             record.identity = grant.as_ref().map(|grant| grant.identity.clone());
             if let Some(identity) = &record.identity
-                && let Err(why) = door.identify(record.pass.as_mut(), identity, comer).await
+                && let Err(why) =
+                    self.waits_for(door.identify(record.pass.as_mut(), identity, comer)).await
             {
                 return Err(Box::new(turned_away(why, comer, marks, record)));
             }
@@ -396,6 +403,22 @@ impl Session {
         // The page that is allowed to ask may read why it gets nothing.
         first_marks.into_iter().for_each(|marks| marks.write(response.headers_mut()));
         Err(Box::new(response))
+    }
+
+    /// Whether the client may come, by what `access` asks of it.
+    async fn examine(
+        &self,
+        gate: &mut Gate<'_>,
+        route: usize,
+        access: &Access,
+    ) -> Option<Option<Grant>> {
+        // In a box: requests that nobody asks for credentials do not carry its room.
+        let admitted = Box::pin(gate.admit(route, access));
+        if self.shard.edge.asks_a_service(access) {
+            self.waits_for(admitted).await
+        } else {
+            admitted.await
+        }
     }
 
     fn way(&self, record: &Record) -> Way {
@@ -590,7 +613,31 @@ impl Session {
 
     /// Whether no request is being read or answered.
     fn is_idle(&self) -> bool {
-        self.stage.get() != Stage::Answering && self.meter.heard().is_none()
+        self.stage() != Stage::Answering && self.meter.heard().is_none()
+    }
+
+    /// Until it is written, an answer goes on.
+    fn stage(&self) -> Stage {
+        match self.framing().answer() {
+            Answering::Said => Stage::Answering,
+            _ => self.stage.get(),
+        }
+    }
+
+    /// Waits for somebody else, as nobody does for a client that has left: of its end hyper hears
+    /// meanwhile.
+    async fn waits_for<T>(&self, other: impl Future<Output = T>) -> T {
+        self.framing().say_end();
+        let said = other.await;
+        self.framing().keep_end();
+        said
+    }
+
+    /// From here on a server is to answer, which nobody asks for a client that has left.
+    async fn hear_end(&self) {
+        if self.framing().say_end() {
+            yield_now().await;
+        }
     }
 
     fn client_timeout(&self) -> Tick {
@@ -600,8 +647,12 @@ impl Session {
     /// An answer is over: the next request may come.
     fn answered(&self) {
         self.stage.set(Stage::KeepAlive);
-        self.framing().set_answer(Answering::Said);
+        self.framing().note_said();
         self.meter.begin();
+        self.wait_for_next();
+    }
+
+    fn wait_for_next(&self) {
         self.watch.expire_after(ticks(self.shard.edge.timeouts.http_keep_alive.0));
     }
 
@@ -609,7 +660,7 @@ impl Session {
     fn expired(&self) -> Option<Reason> {
         let timeouts = &self.shard.edge.timeouts;
         let now = self.watch.now();
-        match (self.stage.get(), self.meter.heard(), self.meter.stalled()) {
+        match (self.stage(), self.meter.heard(), self.meter.stalled()) {
             (Stage::Head, ..) => Some(Reason::HttpRequestTimeout),
             (Stage::KeepAlive, None, _) => Some(Reason::KeepAliveTimeout),
             (Stage::KeepAlive, Some(heard), _) => {
@@ -631,7 +682,7 @@ impl Session {
     }
 
     async fn end(self: Rc<Self>, outcome: Outcome, mut socket: Socket) {
-        let phase = match self.stage.get() {
+        let phase = match self.stage() {
             Stage::Answering => Phase::Response,
             _ => Phase::Request,
         };

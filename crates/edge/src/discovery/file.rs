@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tidewire_auth::kept_file::KeptFile;
 
 use super::roster::Looked;
-use crate::address::Address;
+use crate::address::{Address, UNIX_PATH_BYTES_MAX};
 use crate::server::ServerConfig;
 
 /// A file of servers, read again when it changes.
@@ -38,7 +38,7 @@ pub enum ServerFileError {
     SameName(String),
     #[error(
         "the Unix socket of server `{0}` has too long a path; \
-         write one of 107 bytes at most, with its directory"
+         write one of {UNIX_PATH_BYTES_MAX} bytes at most, with its directory"
     )]
     TooLong(String),
     #[error(
