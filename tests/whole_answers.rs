@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::child::Signal;
+use tidewire_testkit::peer::Peer;
 use tidewire_testkit::script;
 
 use tidewire_testkit::tidewire::{Tidewire, edge};
+use tidewire_testkit::websocket::{WebSocket, handshake};
 
 /// More than sockets hold of it.
 const BODY_BYTES: usize = 7 << 20;
@@ -85,6 +87,24 @@ fn an_answer_to_a_request_whose_body_never_came_is_whole() {
     });
     pause();
     waiting.into_iter().chain(cut).for_each(|(path, client)| check_whole(client, path));
+}
+
+#[test]
+fn a_switch_behind_an_answer_that_is_not_taken_yet_is_whole() {
+    let server = Backend::start(script::echoes);
+    let long = "x".repeat(BODY_BYTES);
+    let own =
+        format!("[[route]]\npath = \"/own\"\nrespond = {{ status = 200, body = \"{long}\" }}\n");
+    let config = edge(&[server.address()], &own)
+        .replace("[[route]]\nbackend", "[[route]]\npath = \"/ws\"\nbackend");
+    let edge = Tidewire::run(&config);
+    let mut peer = Peer::connect(edge.address());
+    peer.send(format!("GET /own HTTP/1.1\r\nHost: a.test\r\n\r\n{}", handshake("/ws")));
+    pause();
+    assert_eq!(peer.response().expect(200).body.len(), BODY_BYTES);
+    peer.response().expect(101);
+    let mut socket = WebSocket::opened(peer);
+    socket.expect_echo("behind it");
 }
 
 #[test]

@@ -106,6 +106,12 @@ pub fn switching(mut headers: HeaderMap, accept: HeaderValue) -> Response<Body> 
     response
 }
 
+/// Has the connection end with this answer.
+pub fn close_after(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 impl Body {
     pub fn own(content: Bytes) -> Self {
         Self { content: Content::Own(Full::new(content)), over: None }

@@ -5,7 +5,8 @@
 //! the session says it with a reason.
 
 use std::cell::{Cell, RefCell};
-use std::task::{Context, Waker};
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
 
 use tidewire_wire::http::framing::fault::FramingFault;
 use tidewire_wire::http::framing::{Follower, HeadLimits};
@@ -16,6 +17,10 @@ pub struct Framing {
     follower: RefCell<Follower>,
     fault: Cell<Option<FramingFault>>,
     answer: Cell<Answer>,
+    /// Whether an answer may not be written to its end yet, be it that of an earlier request.
+    is_unwritten: Cell<bool>,
+    /// Who waits until it is.
+    next: RefCell<Option<Waker>>,
     is_end_kept: Cell<bool>,
     /// Who is to hear of the end that was kept.
     reader: RefCell<Option<Waker>>,
@@ -32,6 +37,8 @@ pub enum Answer {
     Begun,
     /// All of it is hyper's to write.
     Said,
+    /// It is a 101: with that, hyper is over.
+    Switch,
 }
 
 /// A request that is not to be read on.
@@ -48,6 +55,8 @@ impl Framing {
             follower: RefCell::new(Follower::new(limits)),
             fault: Cell::new(None),
             answer: Cell::new(Answer::None),
+            is_unwritten: Cell::new(false),
+            next: RefCell::new(None),
             is_end_kept: Cell::new(false),
             reader: RefCell::new(None),
         }
@@ -77,16 +86,31 @@ impl Framing {
     /// All of the answer is hyper's to write.
     pub(crate) fn note_said(&self) {
         self.answer.set(Answer::Said);
+        self.is_unwritten.set(true);
         // It may be written already, and nothing else would tell.
         self.wake_reader();
     }
 
     /// hyper has nothing left that it would have to write.
     pub(crate) fn note_flushed(&self) {
+        self.is_unwritten.set(false);
+        self.next.take().into_iter().for_each(Waker::wake);
         if self.answer.get() == Answer::Said {
             self.answer.set(Answer::None);
             self.say_end();
         }
+    }
+
+    /// Waits until the answers to all earlier requests are written.
+    pub(crate) async fn written(&self) {
+        poll_fn(|cx| {
+            if !self.is_unwritten.get() {
+                return Poll::Ready(());
+            }
+            self.next.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     /// From now on hyper does not hear that the client has ended its direction: it would drop a

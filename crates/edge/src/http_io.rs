@@ -19,6 +19,9 @@ use crate::framing::{Answer, Framing};
 pub struct HttpIo {
     socket: Socket,
     meter: Rc<Meter>,
+    /// The end of a 101 that the socket has not taken. hyper would forget it: it is over when it
+    /// has a 101 in its buffer.
+    rest: Vec<u8>,
 }
 
 /// What has passed through a socket, for whoever watches its deadlines.
@@ -109,6 +112,10 @@ impl Meter {
         self.framing.as_ref().is_some_and(|framing| framing.answer() == Answer::None)
     }
 
+    fn is_switching(&self) -> bool {
+        self.framing.as_ref().is_some_and(|framing| framing.answer() == Answer::Switch)
+    }
+
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Ready(Ok(length)) => {
@@ -123,11 +130,37 @@ impl Meter {
 
 impl HttpIo {
     pub fn new(socket: Socket, meter: Rc<Meter>) -> Self {
-        Self { socket, meter }
+        Self { socket, meter, rest: Vec::new() }
     }
 
     pub fn into_socket(self) -> Socket {
         self.socket
+    }
+
+    /// The socket, and what is to be written to it before anything else.
+    pub fn into_socket_and_rest(self) -> (Socket, Vec<u8>) {
+        (self.socket, self.rest)
+    }
+
+    /// What has come of writing `slices`; of a 101, everything is taken.
+    fn written(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        write: impl FnOnce(&mut Socket) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.meter.is_unasked() {
+            return Poll::Ready(Ok(length(slices)));
+        }
+        let mut written = Poll::Pending;
+        if self.rest.is_empty() {
+            written = write(&mut self.socket);
+            self.meter.note_write(&written);
+        }
+        if written.is_pending() && self.meter.is_switching() {
+            slices.iter().for_each(|slice| self.rest.extend_from_slice(slice));
+            return Poll::Ready(Ok(length(slices)));
+        }
+        written
     }
 }
 
@@ -171,13 +204,8 @@ impl Write for HttpIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.meter.is_unasked() {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let written = this.socket.poll_write(cx, bytes);
-        this.meter.note_write(&written);
-        written
+        let slices = [IoSlice::new(bytes)];
+        self.get_mut().written(&slices, |socket| socket.poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -208,12 +236,10 @@ impl Write for HttpIo {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.meter.is_unasked() {
-            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
-        }
-        let written = this.socket.poll_write_vectored(cx, slices);
-        this.meter.note_write(&written);
-        written
+        self.get_mut().written(slices, |socket| socket.poll_write_vectored(cx, slices))
     }
+}
+
+fn length(slices: &[IoSlice<'_>]) -> usize {
+    slices.iter().map(|slice| slice.len()).sum()
 }
