@@ -8,7 +8,8 @@
 //!
 //! By the clock an echo is also late when the system has the processors for others just then, and
 //! those who attack here are on the same machine. With `chrt --fifo 50` (as root) in front of it all
-//! but them run as soon as they can: what remains is what the program does to its clients.
+//! but them run as soon as they can, if the kernel's own work for sockets comes before (`chrt --fifo
+//! --pid 51` for each thread called ksoftirqd): what remains is what the program does to its clients.
 
 use std::thread;
 use std::time::{Duration, Instant};
