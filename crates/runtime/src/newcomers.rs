@@ -21,6 +21,9 @@ pub async fn turn() {
     let came = Instant::now();
     // Whoever is in front of the line is its only one who looks around.
     let _front = line.front.acquire().await;
+    if came.saturating_duration_since(line.begun.get()) > LULL {
+        line.left.set(line.left.get().min(AT_ONCE));
+    }
     while line.left.get().is_zero() {
         yield_now().await;
         line.begin_round(came);
@@ -65,6 +68,8 @@ impl Line {
 const AT_ONCE: Duration = Duration::from_micros(500);
 /// What they have besides, at most, where others work long.
 const MOST_MORE: Duration = Duration::from_millis(20);
+/// After so long, nothing follows from how long others worked.
+const LULL: Duration = Duration::from_millis(100);
 
 thread_local! {
     static LINE: Rc<Line> = Rc::new(Line {
@@ -178,6 +183,15 @@ mod tests {
         // Of a round of 40 ms, a fourth, which is a hundred of them.
         let rounds = rounds(Duration::from_millis(40), 200, Duration::from_micros(100));
         assert!(rounds <= 10, "{rounds} times round");
+    }
+
+    #[test]
+    fn what_newcomers_had_in_a_long_round_is_not_kept_for_a_storm() {
+        let rounds_of = rounds;
+        assert!(rounds_of(Duration::from_millis(40), 20, Duration::from_micros(100)) > 0);
+        thread::sleep(2 * LULL);
+        let rounds = rounds_of(Duration::ZERO, 40, Duration::from_micros(200));
+        assert!(rounds >= 10, "{rounds} times round");
     }
 
     #[test]
