@@ -122,7 +122,10 @@ impl ClientTask {
                 self.close(Close::Slow);
             }
             (Phase::Open, Some(Wish::BrokerAway)) => self.close(Close::BrokerAway),
-            (_, Some(Wish::Broken(error))) => return Poll::Ready(self.end(Close::Broken(error))),
+            (_, Some(Wish::Broken(error))) => {
+                self.digest_leftover(cx);
+                return Poll::Ready(self.end(Close::Broken(error)));
+            }
             _ => {}
         }
         if let Poll::Ready(close) = self.poll_intake(cx) {
@@ -278,6 +281,17 @@ impl ClientTask {
             }
             Err(error) => Err(self.end(Close::Broken(error.kind()))),
         })
+    }
+
+    /// Takes in what was read before the client was gone.
+    fn digest_leftover(&mut self, cx: &Context<'_>) {
+        loop {
+            let mut rest = std::mem::take(&mut self.leftover).bytes().to_vec();
+            let is_all_it_may = self.digest(&mut rest, cx) < MESSAGES_PER_TURN;
+            if is_all_it_may || self.leftover.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Takes in what was read, or as much of it as is one turn. How many messages it was.
