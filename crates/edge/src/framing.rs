@@ -101,6 +101,11 @@ impl Framing {
         }
     }
 
+    /// Whether an answer may not be written to its end.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.is_unwritten.get()
+    }
+
     /// Waits until the answers to all earlier requests are written.
     pub(crate) async fn written(&self) {
         poll_fn(|cx| {

@@ -11,8 +11,7 @@ use tidewire_runtime::worker::{Service, Worker};
 use tidewire_wire::http::framing::HeadLimits;
 
 use crate::arrival::{self, Arrivals};
-use crate::auth::access::Access;
-use crate::auth::authority::{Authority, Check};
+use crate::auth::authority::Authority;
 use crate::auth::forward::Verdicts;
 use crate::auth::headers::IdentityHeaders;
 use crate::backend::Backend;
@@ -70,12 +69,6 @@ impl Edge {
     /// All doors, of listeners and of routes.
     pub fn doors(&self) -> impl Iterator<Item = &Door> {
         self.listener_doors.iter().chain(&self.route_doors)
-    }
-
-    /// Whether somebody else is asked who a client is.
-    pub fn asks_a_service(&self, access: &Access) -> bool {
-        let is_asked = |&auth: &usize| matches!(self.authorities[auth].check, Check::Forward(_));
-        access.auths.iter().any(is_asked)
     }
 
     pub fn route_name(&self, index: Option<usize>) -> &str {

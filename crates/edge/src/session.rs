@@ -11,11 +11,11 @@ mod request;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use http::{Request, Response, StatusCode};
@@ -86,9 +86,13 @@ pub async fn run(
     let io = HttpIo::new(socket, meter);
     let mut http = session.shard.http[listener].serve_connection(io, Service(Rc::clone(&session)));
     session.watch.expire_after(ticks(session.shard.edge.timeouts.http_request.0));
-    let mut outcome = std::future::poll_fn(|cx| {
+    let mut outcome = poll_fn(|cx| {
         let was_said = session.framing().answer() == Answering::Said;
-        if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+        let mut polled = Pin::new(&mut http).poll(cx);
+        if matches!(polled, Poll::Ready(Ok(()))) && session.is_cut_short() {
+            polled = Pin::new(&mut http).poll(cx);
+        }
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(Outcome::Over(result));
         }
         if was_said && session.framing().answer() == Answering::None {
@@ -122,14 +126,15 @@ pub async fn run(
     if matches!(outcome, Outcome::Over(Ok(()))) && !rest.is_empty() {
         outcome = session.write_rest(&mut socket, &rest).await;
     }
-    match session.handover.take() {
-        Some(handover) if matches!(outcome, Outcome::Over(Ok(()))) => {
+    let handover = session.handover.take();
+    match handover.filter(|_| matches!(outcome, Outcome::Over(Ok(())))) {
+        Some(handover) => {
             let session = Rc::into_inner(session).expect("hyper was the only other owner");
             session.watch.renew();
             let conn = Conn { socket, watch: session.watch, peer, local };
             handover.start(&session.shard, Upgraded { conn, leftover: parts.read_buf });
         }
-        _ => session.end(outcome, socket).await,
+        None => session.end(outcome, socket).await,
     }
 }
 
@@ -171,6 +176,8 @@ enum Outcome {
 impl Session {
     /// Answers a request.
     async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Response<Body> {
+        // The answer before it may have been written meanwhile, and the end said.
+        self.framing().keep_end();
         self.stage.set(Stage::Answering);
         self.requests.set(self.requests.get() + 1);
         self.framing().set_answer(Answering::Owed);
@@ -212,24 +219,32 @@ impl Session {
         self.meter.framing().expect("the connection is a client's")
     }
 
+    /// Whether hyper is over before an answer is written: where an upgrade was asked for, and no 101
+    /// given, it says so once without a flush.
+    fn is_cut_short(&self) -> bool {
+        self.handover.borrow().is_none() && self.framing().is_unwritten()
+    }
+
     /// Writes the rest of a 101, to a client that has not taken what was said before.
     async fn write_rest(&self, socket: &mut Socket, mut rest: &[u8]) -> Outcome {
+        self.watch.expire_never();
         self.watch.expire_after(self.client_timeout());
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             while !rest.is_empty() {
                 match socket.poll_write(cx, rest) {
                     Poll::Ready(Ok(length)) => rest = &rest[length..],
                     Poll::Ready(Err(_)) => {
                         return Poll::Ready(Outcome::Ended(Party::Client, Reason::Broken));
                     }
-                    Poll::Pending => {
-                        return self.watch.poll_signal(cx).map(|signal| match signal {
-                            Signal::Expired => Outcome::Ended(Party::Client, Reason::Slow),
-                            Signal::Drain | Signal::Stop => {
-                                Outcome::Ended(Party::Edge, Reason::Drain)
-                            }
-                        });
-                    }
+                    Poll::Pending => match ready!(self.watch.poll_signal(cx)) {
+                        Signal::Expired => {
+                            return Poll::Ready(Outcome::Ended(Party::Client, Reason::Slow));
+                        }
+                        Signal::Stop => {
+                            return Poll::Ready(Outcome::Ended(Party::Edge, Reason::Drain));
+                        }
+                        Signal::Drain => {} // The next owner is told again.
+                    },
                 }
             }
             Poll::Ready(Outcome::Over(Ok(())))
@@ -250,11 +265,19 @@ impl Session {
         }
     }
 
-    /// Waits for somebody else, as nobody does for a client that has left: of its end hyper hears
-    /// meanwhile.
+    /// Waits for somebody else, if it has to be, as nobody does for a client that has left: of its
+    /// end hyper hears meanwhile.
     async fn waits_for<T>(&self, other: impl Future<Output = T>) -> T {
-        self.framing().say_end();
-        let said = other.await;
+        let mut other = pin!(other);
+        let mut is_waiting = false;
+        let said = poll_fn(|cx| {
+            let polled = other.as_mut().poll(cx);
+            if polled.is_pending() && !std::mem::replace(&mut is_waiting, true) {
+                self.framing().say_end();
+            }
+            polled
+        })
+        .await;
         self.framing().keep_end();
         said
     }
@@ -279,6 +302,7 @@ impl Session {
     }
 
     fn wait_for_next(&self) {
+        self.watch.expire_never(); // One that has passed is not for what begins here.
         self.watch.expire_after(ticks(self.shard.edge.timeouts.http_keep_alive.0));
     }
 

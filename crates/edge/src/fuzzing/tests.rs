@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::panic;
 use std::sync::Once;
+use std::time::Duration;
 
 use self::replay::Random;
 use super::*;
-use crate::end::Reason;
+use crate::end::{Party, Reason};
 
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
@@ -49,6 +50,17 @@ fn the_seeds_reach_the_ends_that_there_are() {
     let is_missed = |reason: &&Reason| !reached(reason) && !ELSEWHERE.contains(reason);
     let missed: Vec<_> = Reason::ALL.iter().filter(is_missed).collect();
     assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn no_server_is_asked_for_a_client_that_left_with_its_request() {
+    let mut rig = Rig::new(4096, Limited::Default, Pinging::No);
+    let mut client = rig.connect();
+    client.try_write(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+    client.shutdown_write().unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(rig.dialled().is_empty());
+    assert_eq!(rig.ends().collect::<Vec<_>>(), [(Party::Client, Reason::Eof)]);
 }
 
 #[test]

@@ -15,7 +15,6 @@ use super::Session;
 use crate::access_log::Record;
 use crate::answer::{self, Body, close_after};
 use crate::arrival::Arrivals;
-use crate::auth::access::Access;
 use crate::auth::credentials::{name_subprotocol, take_all_out};
 use crate::auth::denial::{Denial, DenialKind};
 use crate::auth::examination::{Examination, Grant, Question};
@@ -187,7 +186,8 @@ impl Session {
             };
             let grant = match &route.access {
                 None => None,
-                Some(access) => match self.examine(&mut gate, index, access).await {
+                // In a box: requests that nobody asks for credentials do not carry its room.
+                Some(access) => match self.waits_for(Box::pin(gate.admit(index, access))).await {
                     Some(grant) => grant,
                     None => {
                         record.pass = None;
@@ -215,22 +215,6 @@ impl Session {
         // The page that is allowed to ask may read why it gets nothing.
         first_marks.into_iter().for_each(|marks| marks.write(response.headers_mut()));
         Err(Box::new(response))
-    }
-
-    /// Whether the client may come, by what `access` asks of it.
-    async fn examine(
-        &self,
-        gate: &mut Gate<'_>,
-        route: usize,
-        access: &Access,
-    ) -> Option<Option<Grant>> {
-        // In a box: requests that nobody asks for credentials do not carry its room.
-        let admitted = Box::pin(gate.admit(route, access));
-        if self.shard.edge.asks_a_service(access) {
-            self.waits_for(admitted).await
-        } else {
-            admitted.await
-        }
     }
 
     fn way(&self, record: &Record) -> Way {
