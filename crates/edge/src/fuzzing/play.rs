@@ -126,17 +126,22 @@ impl Play {
 
     /// Whatever they do, every deadline of theirs has passed in the end.
     async fn finish(&mut self) {
-        for _ in 0..PATIENCE {
-            if self.rig.is_idle() {
-                break;
-            }
+        let mut patience = PATIENCE;
+        while patience > 0 && !self.rig.is_idle() {
+            let before = self.got_bytes();
             self.wait(Duration::from_millis(250)).await;
+            // One answer after the other: each has its own time.
+            patience = if self.got_bytes() > before { PATIENCE } else { patience - 1 };
         }
         assert!(self.rig.is_idle(), "a connection or a lease outlives its deadlines");
         // What they have not taken is there all the same.
         for peer in self.clients.iter_mut().chain(&mut self.servers) {
             peer.read();
         }
+    }
+
+    fn got_bytes(&self) -> usize {
+        self.clients.iter().chain(&self.servers).map(|peer| peer.got.len()).sum()
     }
 
     fn check(&self) {
@@ -291,5 +296,5 @@ impl Peer {
     }
 }
 
-/// Quarters of a second that everything has to end in.
+/// Quarters of a second that everything has to end in, behind the last word.
 const PATIENCE: usize = 120;
