@@ -6,6 +6,7 @@ use tidewire_edge::backend::BackendConfig;
 use tidewire_edge::discovery::Discovery;
 use tidewire_edge::discovery::file::Certificates;
 use tidewire_edge::server_tls::ServerTls;
+use tidewire_edge::server_tls::config::ServerTlsConfig;
 
 use super::Checks;
 use crate::config::Config;
@@ -59,8 +60,7 @@ impl<'c> Checks<'c> {
         }
         self.check(backend, place.key("check"), servers);
         let discovery = backend.discovery.as_ref()?;
-        let is_named =
-            backend.tls.as_ref().is_some_and(|tls| tls.server_name.is_none() && !tls.insecure);
+        let is_named = backend.tls.as_ref().is_some_and(ServerTlsConfig::needs_server_names);
         let certificates = if is_named { Certificates::Named } else { Certificates::NotNamed };
         self.discovery(discovery, certificates, place.key("discovery"))
     }

@@ -41,7 +41,7 @@ impl<'c> Checks<'c> {
                 self.report(finding.help("a server's `check_address` is where it is probed"));
             }
             let Some(tls) = &backend.tls else { continue };
-            if tls.server_name.is_none() && server.server_name.is_none() && !tls.insecure {
+            if tls.needs_server_names() && !server.has_certificate_name() {
                 let message = "it is not known which name the certificate of a Unix socket has";
                 let finding = Diagnostic::error(message);
                 let finding = finding.at(at.key("address").span(), "it has no host");

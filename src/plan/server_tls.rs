@@ -1,9 +1,8 @@
 //! TLS towards servers: that its files are there and make a whole, and that it is known who the
 //! servers have to be.
 
-use tidewire_edge::address::HostPort;
 use tidewire_edge::backend::BackendConfig;
-use tidewire_edge::server_tls::config::{CertificateName, ServerTlsConfig};
+use tidewire_edge::server_tls::config::ServerTlsConfig;
 use tidewire_edge::server_tls::{ServerTls, ServerTlsFault};
 use tidewire_edge::tls::date::Date;
 
@@ -28,7 +27,7 @@ impl<'c> Checks<'c> {
         }
         if config.insecure {
             self.insecure(config, tls);
-        } else if config.server_name.is_none() {
+        } else if config.needs_server_names() {
             self.certificate_names(backend, place.key("server"));
         }
         if !self.has_both_halves(config, tls) {
@@ -68,9 +67,8 @@ impl<'c> Checks<'c> {
         for (index, server) in backend.server.iter().enumerate() {
             let address = servers.index(index).key("address");
             // What a Unix socket lacks is said where addresses are looked at.
-            let Some(host) = server.address.tcp().map(HostPort::host) else { continue };
-            let is_name = host.parse::<CertificateName>().is_ok();
-            if server.server_name.is_none() && !is_name && address.is_given() {
+            let is_tcp = server.address.tcp().is_some();
+            if is_tcp && !server.has_certificate_name() && address.is_given() {
                 let shown = address.shown();
                 let finding = Diagnostic::error(format!("no certificate can be for `{shown}`"));
                 let help = "say in `server_name` which name the server's certificate has";

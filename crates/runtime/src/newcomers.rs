@@ -187,11 +187,10 @@ mod tests {
 
     #[test]
     fn what_newcomers_had_in_a_long_round_is_not_kept_for_a_storm() {
-        let rounds_of = rounds;
-        assert!(rounds_of(Duration::from_millis(40), 20, Duration::from_micros(100)) > 0);
+        assert!(rounds(Duration::from_millis(40), 20, Duration::from_micros(100)) > 0);
         thread::sleep(2 * LULL);
-        let rounds = rounds_of(Duration::ZERO, 40, Duration::from_micros(200));
-        assert!(rounds >= 10, "{rounds} times round");
+        let seen = rounds(Duration::ZERO, 40, Duration::from_micros(200));
+        assert!(seen >= 10, "{seen} times round");
     }
 
     #[test]

@@ -44,6 +44,11 @@ pub struct CertificateName(pub ServerName<'static>);
 pub struct CertificateNameError(String);
 
 impl ServerTlsConfig {
+    /// Whether each server has to say which name its certificate has.
+    pub fn needs_server_names(&self) -> bool {
+        self.server_name.is_none() && !self.insecure
+    }
+
     /// The files that it names.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         [&self.ca, &self.cert, &self.key].into_iter().flatten().map(PathBuf::as_path)
