@@ -184,7 +184,7 @@ fn a_certificate_is_ordered_by_tls_alpn_01_and_a_restart_uses_it_again() {
     site.open("b.test").unwrap().expect_echo("by its other name");
     assert!(site.open("c.test").unwrap_err().contains("not valid for name"), "of another name");
     node.log_line(&["acme: issued", "a.test,b.test"]);
-    assert_eq!(node.metric("acme_orders_total", &["result=\"issued\""]), 1.0);
+    node.expect_metric("acme_orders_total", &["result=\"issued\""], 1.0);
     assert_eq!(site.authority.contacts(), ["mailto:admin@example.com"]);
     let shown = socket.shown();
     drop(socket);
@@ -254,7 +254,7 @@ fn what_an_authority_orders_to_wait_is_waited_also_after_a_restart() {
     let mut node = site.run("retry = \"100ms\"");
     let line = node.log_line(&["acme: no certificate", "too many certificates"]);
     assert!(line.contains("in_seconds=3600") || line.contains("in_seconds=3599"), "{line}");
-    assert_eq!(node.metric("acme_orders_total", &["result=\"rate_limited\""]), 1.0);
+    node.expect_metric("acme_orders_total", &["result=\"rate_limited\""], 1.0);
     node.terminate();
     node.wait();
     site.authority.change(|mood| mood.rate_limit = None);

@@ -22,8 +22,8 @@ fn listen(bind: &str, more: &str) -> String {
 fn a_listener_closes_those_who_may_not_come() {
     let edge = Tidewire::run(&(listen("127.0.0.1:0", "deny = \"127.0.0.0/8\"") + ROUTE));
     Peer::connect(edge.address()).expect_gone();
-    assert_eq!(edge.metric("edge_refused_total", &["at=\"listener\"", "limit=\"denied\""]), 1.0);
-    assert_eq!(edge.metric("edge_ends_total", &["reason=\"denied\""]), 1.0);
+    edge.expect_metric("edge_refused_total", &["at=\"listener\"", "limit=\"denied\""], 1.0);
+    edge.expect_metric("edge_ends_total", &["reason=\"denied\""], 1.0);
     let edge = Tidewire::run(&(listen("127.0.0.1:0", "allow = [\"10.0.0.0/8\"]") + ROUTE));
     Peer::connect(edge.address()).expect_gone();
     let edge = Tidewire::run(&(listen("127.0.0.1:0", "allow = \"127.0.0.1\"") + ROUTE));

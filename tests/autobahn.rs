@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tidewire_testkit::child::Child;
 use tidewire_testkit::deadline::until_within;
 use tidewire_testkit::python;
@@ -67,7 +68,7 @@ fn the_strict_profile_refuses_what_is_too_big_and_nothing_else() {
     let Some(suite) = Suite::install() else { return };
     let node = Tidewire::run(HUB);
     let edge = Tidewire::run(&edge(&[node.address()], STRICT));
-    let verdicts = suite.run(edge.address());
+    let verdicts = suite.run(edge.address(), &EARLY);
     let wrong: Vec<_> = verdicts.iter().filter(|(case, it)| !passes(case, it, &EARLY)).collect();
     let is_too_big = |it: &Verdict| it.close_code == Some(1009);
     let refused: Vec<&str> = wrong.iter().map(|(case, _)| case.as_str()).collect();
@@ -128,7 +129,7 @@ impl Suite {
     /// has no other, or NON-STRICT with 1002 where the end may come `early`.
     #[track_caller]
     fn check(&self, address: SocketAddr, early: &[&str]) {
-        let verdicts = self.run(address);
+        let verdicts = self.run(address, early);
         for (group, cases) in GROUPS {
             let prefix = format!("{group}.");
             let found = verdicts.keys().filter(|case| case.starts_with(&prefix)).count();
@@ -139,19 +140,49 @@ impl Suite {
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
-    /// Runs the cases, one after the other since they share a topic, and returns the verdicts.
+    /// Runs the cases and returns the verdicts. They share a topic, and so come one after the other;
+    /// but of one that may end `early` the message can still be on its way when the next begins, so
+    /// it has a topic of its own.
     #[track_caller]
-    fn run(&self, address: SocketAddr) -> BTreeMap<String, Verdict> {
+    fn run(&self, address: SocketAddr, early: &[&str]) -> BTreeMap<String, Verdict> {
+        let groups: Vec<_> = GROUPS.iter().map(|(group, _)| format!("{group}.*")).collect();
+        let groups: Vec<_> = groups.iter().map(String::as_str).collect();
+        let alone = early.iter().map(|case| Run::start(self, address, case, &[case], &[]));
+        let alone: Vec<_> = alone.collect();
+        let mut verdicts = Run::start(self, address, "echo", &groups, early).verdicts();
+        verdicts.extend(alone.into_iter().flat_map(Run::verdicts));
+        verdicts
+    }
+}
+
+/// The suite at work on some of its cases.
+struct Run {
+    suite: Child,
+    report: TempDir,
+}
+
+impl Run {
+    fn start(
+        suite: &Suite,
+        address: SocketAddr,
+        topic: &str,
+        cases: &[&str],
+        but: &[&str],
+    ) -> Self {
         let report = tempfile::tempdir().expect("a temporary directory");
-        let mut command = Command::new(&self.program);
-        command.arg(format!("ws://{address}/ws/echo")).arg("--outdir").arg(report.path());
-        for (group, _) in GROUPS {
-            command.arg("--include").arg(format!("{group}.*"));
-        }
-        let mut suite = Child::spawn(command);
-        until_within(SUITE_DEADLINE, "the suite ends", || suite.has_ended().then_some(()));
-        let ended = suite.wait();
-        let index = fs::read_to_string(report.path().join("index.json"));
+        let mut command = Command::new(&suite.program);
+        command.arg(format!("ws://{address}/ws/{topic}")).arg("--outdir").arg(report.path());
+        command.args(cases.iter().flat_map(|case| ["--include", case]));
+        command.args(but.iter().flat_map(|case| ["--exclude", case]));
+        Self { suite: Child::spawn(command), report }
+    }
+
+    #[track_caller]
+    fn verdicts(mut self) -> BTreeMap<String, Verdict> {
+        let has_ended = || self.suite.has_ended().then_some(());
+        until_within(SUITE_DEADLINE, "the suite ends", has_ended);
+        let ended = self.suite.wait();
+        let index = fs::read_to_string(self.report.path().join("index.json"));
         let index = index.unwrap_or_else(|error| panic!("no report, {error}: {ended:#?}"));
         verdicts(&index)
     }

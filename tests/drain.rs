@@ -122,15 +122,15 @@ fn a_drain_finds_the_end_of_a_frame_in_a_stream_that_never_pauses() {
 
 #[test]
 fn a_drain_ends_at_its_deadline_and_takes_no_new_client() {
-    let rig = Rig::with(script::stalls_after_101, "[drain]\ndeadline = \"700ms\"");
+    let rig = Rig::with(script::stalls_after_101, "[drain]\ndeadline = \"2s\"");
     let address = rig.edge.address();
     let _stalled = rig.open();
     let start = Instant::now();
     rig.edge.terminate();
     until("nobody listens", || Peer::try_connect(address).is_err().then_some(()));
-    assert!(start.elapsed() < Duration::from_millis(700), "it listened on");
+    assert!(start.elapsed() < Duration::from_secs(2), "it listened on");
     let ended = rig.edge.wait();
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert_eq!(ended.status.code(), Some(0));
     assert!(ended.has_line(&["websocket", "reason=\"drain\""]), "{:#?}", ended.stderr);
 }

@@ -38,7 +38,7 @@ fn a_server_that_cannot_be_connected_to_gets_nobody_for_a_while() {
     assert_eq!(errors(), before, "a server that is ejected was given a client");
     let _back = Backend::start_on(port, script::mirrors);
     until("it is back", || (!is_ejected(&edge, "server1")).then_some(()));
-    assert_eq!(edge.metric("edge_server_ejections_total", &["server=\"server1\""]), 1.0);
+    edge.expect_metric("edge_server_ejections_total", &["server=\"server1\""], 1.0);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn the_last_servers_are_not_ejected() {
     for _ in 0..6 {
         get(edge.address(), "/").expect(503);
     }
-    assert_eq!(edge.metric("edge_server_ejections_total", &[]), 1.0);
+    edge.expect_metric("edge_server_ejections_total", &[], 1.0);
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn a_tunnel_under_traffic_ends_in_the_second_of_its_token() {
     assert_eq!(socket.next(), Got::End);
     let mut edge = rig.edge;
     edge.log_line(&["websocket", "by=\"edge\"", "reason=\"expired\"", "code=3000"]);
-    assert_eq!(edge.metric("edge_ends_total", &["reason=\"expired\""]), 1.0);
+    edge.expect_metric("edge_ends_total", &["reason=\"expired\""], 1.0);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_hub_client_hears_of_its_end_and_what_it_says_later_is_not_published() {
     client.send("after");
     client.peer.expect_gone();
     other.expect_silence(Duration::from_millis(200));
-    assert_eq!(node.metric("edge_ends_total", &["reason=\"expired\""]), 2.0);
+    node.expect_metric("edge_ends_total", &["reason=\"expired\""], 2.0);
 }
 
 #[test]
@@ -259,8 +259,8 @@ fn a_client_that_renews_stays() {
     assert_eq!(again.json()["data"], "Received: still here");
     assert_eq!(again.json()["event"], "expiring");
     expect_expired(&again.next(), later);
-    assert_eq!(node.metric("hub_renewals_total", &["refused"]), 4.0);
-    assert_eq!(node.metric("hub_renewals_total", &["renewed"]), 1.0);
+    node.expect_metric("hub_renewals_total", &["refused"], 4.0);
+    node.expect_metric("hub_renewals_total", &["renewed"], 1.0);
 }
 
 #[test]

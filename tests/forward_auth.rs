@@ -116,7 +116,7 @@ fn whom_the_service_knows_is_let_in_and_servers_hear_who_it_is() {
     let text = |cookie| with_cookie(&edge, "/admin", cookie).expect(200).text();
     assert!(text("Cookie: user=ann\r\n").starts_with("GET /admin"));
     assert_eq!(text("Cookie: user=admin\r\n"), "admins only");
-    assert_eq!(edge.metric("edge_auth_total", &["sso", "accepted"]), 3.0);
+    edge.expect_metric("edge_auth_total", &["sso", "accepted"], 3.0);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn nobody_is_let_in_without_the_word_of_the_service() {
             assert_eq!(answer.status, 503, "{what}: {}", answer.text());
             assert_eq!(answer.headers.get("retry-after"), Some("5"), "{what}");
         }
-        assert_eq!(edge.metric("edge_auth_total", &["unavailable"]), 2.0, "{what}");
+        edge.expect_metric("edge_auth_total", &["unavailable"], 2.0);
         // Both lines are there, so what was to be said before them is, too.
         let logged = until("both requests are logged", || {
             let logged = edge.child.stdout().join("\n") + &edge.child.stderr().join("\n");

@@ -543,9 +543,8 @@ fn who_is_faster_than_it_may_waits_and_loses_nothing() {
     let rig = Rig::with(script::echoes, more);
     let mut socket = rig.open();
     // Within the rate nobody waits.
-    let start = Instant::now();
     (0..50).for_each(|_| socket.expect_echo("at ease"));
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert_eq!(rig.edge.metric("edge_tunnel_waits_total", &[]), 0.0);
     let start = Instant::now();
     socket.peer.send(client_frame(Opcode::Text, b"x").repeat(250));
     (0..250).for_each(|_| assert_eq!(socket.text(), "x"));
@@ -553,8 +552,7 @@ fn who_is_faster_than_it_may_waits_and_loses_nothing() {
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(1_500), "{waited:?} for twice what may come");
     assert!(waited < Duration::from_millis(6_000), "{waited:?}");
-    let waits = rig.edge.metric("edge_tunnel_waits_total", &["direction=\"from_client\""]);
-    assert!(waits >= 1.0);
+    rig.edge.expect_metric_at_least("edge_tunnel_waits_total", &["direction=\"from_client\""], 1.0);
     assert_eq!(rig.edge.metric("edge_tunnel_waits_total", &["direction=\"to_client\""]), 0.0);
 }
 
@@ -581,7 +579,7 @@ fn what_is_taken_of_who_has_to_wait_reaches_its_server_at_once() {
     assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok((text("one"), text("two"))));
     let mut socket = WebSocket::opened(peer);
     (0..5).for_each(|_| assert_eq!(socket.text(), "heard"));
-    assert_eq!(rig.edge.metric("edge_tunnel_waits_total", &["direction=\"from_client\""]), 1.0);
+    rig.edge.expect_metric("edge_tunnel_waits_total", &["direction=\"from_client\""], 1.0);
 }
 
 #[test]
@@ -614,7 +612,7 @@ fn bytes_pass_at_their_rate_also_within_one_frame() {
     let mut socket = WebSocket::connect(edge.address(), "/");
     assert!(matches!(socket.next(), Got::Binary(bytes) if bytes.len() == 300 << 10));
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(1_200) && took < Duration::from_secs(4), "{took:?}");
+    assert!(took > Duration::from_millis(1_200) && took < Duration::from_secs(6), "{took:?}");
     let spent = edge.cpu_time_during(Duration::from_millis(500));
     assert!(spent < Duration::from_millis(100), "{spent:?}");
 }
@@ -634,7 +632,7 @@ fn a_websocket_that_is_old_enough_ends_in_good_order_and_not_all_at_once() {
         socket.send_close(1001, "");
         assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok(Vec::new()));
     }
-    assert!(start.elapsed() > Duration::from_secs(9) && start.elapsed() < Duration::from_secs(12));
+    assert!(start.elapsed() > Duration::from_secs(9) && start.elapsed() < Duration::from_secs(20));
     let life = |line: &String| {
         let is_one = line.contains("reason=\"lifetime\"") && line.contains("by=\"edge\"");
         is_one.then(|| line.split_once("duration_ms=").expect("it lived").1.to_owned())

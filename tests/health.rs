@@ -264,7 +264,7 @@ fn going_down_takes_fall_checks_and_coming_back_takes_rise() {
     is_well.store(true, Ordering::SeqCst);
     wait_until(&edge, "server1", true);
     assert!(last_in_a_row(200) >= 5, "{answered:?}");
-    assert_eq!(edge.metric("edge_server_downs_total", &["server=\"server1\""]), 1.0);
+    edge.expect_metric("edge_server_downs_total", &["server=\"server1\""], 1.0);
 }
 
 #[test]

@@ -120,12 +120,12 @@ fn what_belongs_into_a_head_does_not_come_in_trailers() {
 
 #[test]
 fn a_body_that_keeps_coming_is_waited_for() {
-    let more = "[timeout]\nclient = \"1s\"\n[limits]\nmin_body_rate = \"0\"";
+    let more = "[timeout]\nclient = \"2s\"\n[limits]\nmin_body_rate = \"0\"";
     let rig = Rig::with(script::mirrors, more);
     let mut peer = rig.connect();
     peer.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n");
     for byte in [b"a", b"b", b"c", b"d", b"e"] {
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(600));
         peer.send(byte);
     }
     assert!(peer.response().expect(200).text().ends_with("\nabcde"));

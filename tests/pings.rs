@@ -102,7 +102,7 @@ fn a_silent_client_is_pinged_and_no_server_hears_of_its_answers() {
     assert_eq!(metric("edge_ping_timeouts_total"), 0.0);
     // What is not passed on is not counted as if it were.
     let bytes = ["route=\"all\"", "direction=\"from_client\""];
-    assert_eq!(rig.edge.metric("edge_tunnel_bytes_total", &bytes), 6.0 + 14.0);
+    rig.edge.expect_metric("edge_tunnel_bytes_total", &bytes, 6.0 + 14.0);
     assert!(!rig.edge.metrics().contains("peer=\"server\""), "servers are not pinged here");
 }
 
@@ -146,9 +146,9 @@ fn a_client_that_never_answers_is_given_up_and_its_server_is_told_1001() {
     let line = rig.edge.log_line(&["websocket", "reason=\"ping_timeout\""]);
     assert!(line.contains("by=\"client\""), "{line}");
     let peer = ["route=\"all\"", "peer=\"client\""];
-    assert_eq!(rig.edge.metric("edge_ping_timeouts_total", &peer), 1.0);
+    rig.edge.expect_metric("edge_ping_timeouts_total", &peer, 1.0);
     let ends = ["by=\"client\"", "reason=\"ping_timeout\""];
-    assert_eq!(rig.edge.metric("edge_ends_total", &ends), 1.0);
+    rig.edge.expect_metric("edge_ends_total", &ends, 1.0);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_server_that_never_answers_is_given_up_and_its_client_is_told_1001() {
     assert!(took > Duration::from_millis(900) && took < PATIENCE, "{took:?}");
     rig.edge.log_line(&["websocket", "by=\"server\"", "reason=\"ping_timeout\""]);
     let peer = ["route=\"all\"", "peer=\"server\""];
-    assert_eq!(rig.edge.metric("edge_ping_timeouts_total", &peer), 1.0);
+    rig.edge.expect_metric("edge_ping_timeouts_total", &peer, 1.0);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn while_the_other_side_waits_for_an_answer_the_edge_asks_no_second_question() {
         assert_eq!(socket.next(), Got::Close(Some(1001), String::new()));
         socket.peer.close();
     };
-    let mut rig = rig(script, "{ client = \"400ms\", pong = \"600ms\" }");
+    let mut rig = rig(script, "{ client = \"1s\", pong = \"1s\" }");
     let mut socket = rig.open();
     assert_eq!(ping(&mut socket), b"there?");
     // It is given up all the same, without a ping of ours.
@@ -380,7 +380,7 @@ fn under_tls_it_is_the_same() {
         path("edge.pem"),
         path("edge.key")
     );
-    let config = pinging(&server, "{ client = \"300ms\", pong = \"700ms\" }", "");
+    let config = pinging(&server, "{ client = \"300ms\", pong = \"2s\" }", "");
     let mut edge = Tidewire::run(&config.replace("bind = \"127.0.0.1:0\"", &tls));
     let peer = Peer::connect_tls(edge.address(), &client, "localhost");
     let mut socket = WebSocket::upgrade(peer, &handshake("/"));

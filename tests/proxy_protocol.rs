@@ -64,7 +64,7 @@ impl Rig {
 
 fn config(server: std::net::SocketAddr, listen: &str, more: &str) -> String {
     format!(
-        "[timeout]\nclient_hs = \"300ms\"\n\n[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
+        "[timeout]\nclient_hs = \"1s\"\n\n[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
          {listen}\n\n[[route]]\nbackend = \"nodes\"\n\n[[backend]]\nname = \"nodes\"\n\
          server = [{{ name = \"server1\", address = \"{server}\" }}]\n{more}"
     )

@@ -58,7 +58,7 @@ fn an_address_has_no_more_websockets_than_it_may() {
     drop((first, third));
     nothing_is_held(&edge);
     let labels = ["at=\"route\"", "limit=\"per_address.connections\""];
-    assert!(edge.metric("edge_refused_total", &labels) >= 1.0);
+    edge.expect_metric_at_least("edge_refused_total", &labels, 1.0);
 }
 
 #[test]
@@ -188,8 +188,8 @@ fn a_listener_tells_those_whom_it_does_not_let_in() {
     nothing_is_held(&edge);
     opens(&edge);
     let labels = ["at=\"listener\"", "limit=\"per_address.connections\""];
-    assert!(edge.metric("edge_refused_total", &labels) >= 1.0);
-    assert!(edge.metric("edge_ends_total", &["reason=\"limited\""]) >= 1.0);
+    edge.expect_metric_at_least("edge_refused_total", &labels, 1.0);
+    edge.expect_metric_at_least("edge_ends_total", &["reason=\"limited\""], 1.0);
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn a_warning_says_once_that_a_limit_is_reached() {
     }
     edge.log_line(&["WARN", "limit `per_address.rate` of route `/*` is reached"]);
     edge.log_line(&["status=429", "fault=\"per_address.rate\""]);
-    assert_eq!(edge.metric("edge_refused_total", &["limit=\"per_address.rate\""]), 20.0);
+    edge.expect_metric("edge_refused_total", &["limit=\"per_address.rate\""], 20.0);
     let warnings = edge.child.stderr().into_iter().chain(edge.child.stdout());
     assert_eq!(warnings.filter(|line| line.contains("is reached")).count(), 1);
 }

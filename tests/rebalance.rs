@@ -227,9 +227,9 @@ fn a_server_that_is_added_gets_its_share_of_three_thousand_tunnels() {
     assert!(most as f64 / least as f64 <= 1.02, "{spread:?}");
     let told = fleet.expect_told("rebalance", 200);
     assert!((900..=1010).contains(&told), "{told} were moved for 1000 that were missing");
-    let ends = edge.metric("edge_ends_total", &["reason=\"rebalance\"", "by=\"edge\""]);
-    assert_eq!(ends, told as f64);
-    assert_eq!(edge.metric("edge_backend_moved_total", &["reason=\"rebalance\""]), told as f64);
+    let by_the_edge = ["reason=\"rebalance\"", "by=\"edge\""];
+    edge.expect_metric("edge_ends_total", &by_the_edge, told as f64);
+    edge.expect_metric("edge_backend_moved_total", &["reason=\"rebalance\""], told as f64);
     edge.log_line(&["websocket", "reason=\"rebalance\"", "code=1012"]);
 }
 
@@ -263,7 +263,7 @@ fn the_clients_of_a_server_in_maintenance_are_closed_when_that_is_wanted() {
     until("it is empty", || (spread(&edge, 3) == [0, 300, 0]).then_some(()));
     fleet.wait_for(300);
     assert_eq!(fleet.expect_told("server down", 100), 150);
-    assert_eq!(edge.metric("edge_ends_total", &["reason=\"server_down\""]), 150.0);
+    edge.expect_metric("edge_ends_total", &["reason=\"server_down\""], 150.0);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn what_becomes_of_a_server_is_acted_on_at_once() {
     });
     // And otherwise once a second: a second after the one before it.
     let fastest = waits[1..].iter().min().expect("there are some");
-    assert!(*fastest < Duration::from_millis(250), "{waits:?}");
+    assert!(*fastest < Duration::from_millis(500), "{waits:?}");
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_file_keeps_them_over_a_restart_and_a_broken_one_is_said() {
     revoke(&node, &json!({ "token_id": "t-2" }));
     let full = post(&node, JSON, r#"{"token_id":"t-3"}"#).expect(507);
     assert!(full.text().contains("revocation.max"), "{}", full.text());
-    assert_eq!(node.metric("auth_revocations_refused_total", &[]), 1.0);
+    node.expect_metric("auth_revocations_refused_total", &[], 1.0);
     drop(node);
     fs::write(&file, "{").unwrap();
     let path = dir.path().join("node.toml");

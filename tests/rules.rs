@@ -189,7 +189,7 @@ fn a_handshake_is_denied_before_any_server_is_asked() {
     assert_eq!(answer.headers.get("connection"), Some("close"));
     assert_eq!(server.accepted(), 0);
     edge.log_line(&["rule=\"closed\"", "status=503", "path=\"/ws\""]);
-    assert_eq!(edge.metric("edge_rule_hits_total", &["rule=\"closed\"", "action=\"deny\""]), 1.0);
+    edge.expect_metric("edge_rule_hits_total", &["rule=\"closed\"", "action=\"deny\""], 1.0);
     WebSocket::connect(edge.address(), "/other").expect_echo("open");
 }
 

@@ -426,7 +426,7 @@ fn an_address_that_is_not_this_machine_s_is_passed_over() {
         drop(WebSocket::connect(edge.address(), "/ws"));
     }
     assert_eq!(sources(&ear), BTreeMap::from([("127.0.0.6".to_owned(), 4)]));
-    assert_eq!(edge.metric("edge_backend_source_skips_total", &[]), 2.0);
+    edge.expect_metric("edge_backend_source_skips_total", &[], 2.0);
     assert_eq!(edge.metric("edge_backend_no_source_total", &[]), 0.0);
 }
 
@@ -493,7 +493,7 @@ fn it_is_said_when_there_is_no_address_left_to_connect_from() {
     }
     edge.log_line(&["ERROR", "nothing to connect from", "server=\"a\"", "203.0.113.99"]);
     edge.log_line(&["request", "fault=\"no_source\"", "status=503"]);
-    assert_eq!(edge.metric("edge_backend_no_source_total", &[]), 3.0);
+    edge.expect_metric("edge_backend_no_source_total", &[], 3.0);
     assert_eq!(ear.heard().len(), 0);
 }
 

@@ -125,7 +125,7 @@ fn slow_handshakes_are_cut_at_their_deadline() {
 #[test]
 fn two_thousand_half_heads_starve_nobody() {
     raise_open_files();
-    let rig = Rig::with("http_request = \"4s\"");
+    let rig = Rig::with("http_request = \"8s\"");
     // What a thread needs once is there before.
     rig.check_served();
     let half = || {
@@ -140,11 +140,11 @@ fn two_thousand_half_heads_starve_nobody() {
     let mut all: Vec<Peer> = (0..2_000).map(|_| half()).collect();
     rig.check_served();
     let each = rig.edge.child.memory().saturating_sub(before) / all.len() as u64;
-    assert!(begun.elapsed() < Duration::from_secs(4), "too slow a machine to tell");
+    assert!(begun.elapsed() < Duration::from_secs(8), "too slow a machine to tell");
     assert!(each < HALF_HEAD_BYTES, "{each} bytes are held for half a head");
     let asked = Instant::now();
     rig.check_served();
-    assert!(asked.elapsed() < Duration::from_secs(1), "a new client waits {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "a new client waits {:?}", asked.elapsed());
     all.iter_mut().for_each(Peer::expect_gone);
     drop(warm);
     rig.check_served();

@@ -64,7 +64,7 @@ fn a_cookie_brings_a_client_back() {
     for head in heads {
         assert_eq!(head.headers.get("cookie"), Some("theirs=1"), "servers see no cookie of ours");
     }
-    assert_eq!(edge.metric("edge_server_stuck_total", &[]), 12.0);
+    edge.expect_metric("edge_server_stuck_total", &[], 12.0);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn who_sticks_to_a_server_that_is_down_gets_another() {
     until("the edge sees it", || (is_up() == 0.0).then_some(()));
     let moved = ask(&edge, "/", &cookie_of(of_a)).expect(200);
     assert_eq!((moved.text().as_str(), moved.headers.has("set-cookie")), ("b", true));
-    assert_eq!(edge.metric("edge_backend_unstuck_total", &[]), 1.0);
+    edge.expect_metric("edge_backend_unstuck_total", &[], 1.0);
 }
 
 #[test]

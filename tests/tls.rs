@@ -183,7 +183,7 @@ fn versions_1_2_and_1_3_are_spoken_and_nothing_older() {
         (count == 2.0).then_some(())
     });
     // Even when a client leaves with the last word of its handshake, that was one.
-    assert_eq!(rig.edge.metric("edge_tls_handshakes_total", &["full"]), 2.0);
+    rig.edge.expect_metric("edge_tls_handshakes_total", &["full"], 2.0);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_probe_of_the_port_is_no_failed_handshake() {
 
 #[test]
 fn a_slow_handshake_is_cut_at_client_hs() {
-    let mut rig = Rig::one("", "[timeout]\nclient_hs = \"500ms\"\n");
+    let mut rig = Rig::one("", "[timeout]\nclient_hs = \"1s\"\n");
     let begun = Instant::now();
     let mut silent = Peer::connect(rig.edge.address());
     let mut slow = Peer::connect(rig.edge.address());
@@ -240,11 +240,11 @@ fn a_slow_handshake_is_cut_at_client_hs() {
     silent.expect_gone();
     slow.expect_gone();
     let took = begun.elapsed();
-    assert!(took > Duration::from_millis(400) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(6), "{took:?}");
     rig.edge.log_line(&["connection", "reason=\"client_hs_timeout\"", "phase=\"tls\""]);
     // What is served has its own time.
     let mut peer = rig.connect(&rig.client(), "a.test");
-    std::thread::sleep(Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(1300));
     ask(&mut peer);
 }
 
@@ -269,8 +269,8 @@ fn sessions_are_resumed_in_both_versions_by_every_worker() {
         for worker in ["worker=\"0\"", "worker=\"1\""] {
             assert!(rig.edge.metric("runtime_connections", &[worker]) > 0.0, "{worker}");
         }
-        assert_eq!(rig.edge.metric("edge_tls_handshakes_total", &["resumed"]), 7.0);
-        assert_eq!(rig.edge.metric("edge_tls_handshakes_total", &["full"]), 1.0);
+        rig.edge.expect_metric("edge_tls_handshakes_total", &["resumed"], 7.0);
+        rig.edge.expect_metric("edge_tls_handshakes_total", &["full"], 1.0);
     }
 }
 

@@ -141,7 +141,7 @@ fn what_is_revoked_meanwhile_cannot_come_in_by_a_ticket() {
     for _ in 0..2 {
         assert_eq!(rig.ask(&client), Ok(()));
     }
-    assert_eq!(rig.edge.metric("edge_tls_handshakes_total", &["resumed"]), 1.0);
+    rig.edge.expect_metric("edge_tls_handshakes_total", &["resumed"], 1.0);
     write(&rig.edge.directory().join("crl.pem"), rig.clients.revokes(&[&ann]));
     rig.edge.child.signal(tidewire_testkit::child::Signal::HUP);
     until("the list is read", || {
@@ -158,7 +158,7 @@ fn a_ticket_does_not_outlive_the_certificate_that_it_was_got_with() {
     for _ in 0..2 {
         assert_eq!(rig.ask(&client), Ok(()));
     }
-    assert_eq!(rig.edge.metric("edge_tls_handshakes_total", &["resumed"]), 1.0);
+    rig.edge.expect_metric("edge_tls_handshakes_total", &["resumed"], 1.0);
     until("it is refused", || rig.ask(&client).err());
     rig.edge.log_line(&["has expired since its session began"]);
 }

@@ -1,11 +1,10 @@
 //! A WebSocket through the edge, from its 101 to its end: what passes, who does not read, and for
 //! how long.
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use tidewire_testkit::backend::Backend;
-use tidewire_testkit::deadline::until;
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
@@ -95,11 +94,10 @@ fn each_message_is_counted_once_in_its_direction() {
         socket.send("hello");
         assert_eq!((socket.text(), socket.text()), ("one".into(), "two".into()));
     }
-    let messages = |direction: &str| {
+    for (direction, messages) in [("from_client", 3.0), ("to_client", 6.0)] {
         let label = format!("direction=\"{direction}\"");
-        rig.edge.metric("edge_tunnel_messages_total", &[&label])
-    };
-    assert_eq!((messages("from_client"), messages("to_client")), (3.0, 6.0));
+        rig.edge.expect_metric("edge_tunnel_messages_total", &[&label], messages);
+    }
 }
 
 #[test]
@@ -109,10 +107,9 @@ fn what_comes_with_the_handshake_is_counted_too() {
     let mut peer = rig.connect();
     peer.send([handshake("/ws").into_bytes(), frame.clone()].concat());
     peer.response_head().expect(101);
-    let of_client =
-        |metric| rig.edge.metric(&format!("edge_tunnel_{metric}"), &["direction=\"from_client\""]);
-    until("it is counted", || (of_client("messages_total") == 1.0).then_some(()));
-    assert_eq!(of_client("bytes_total"), frame.len() as f64);
+    let of_client = ["direction=\"from_client\""];
+    rig.edge.expect_metric("edge_tunnel_messages_total", &of_client, 1.0);
+    rig.edge.expect_metric("edge_tunnel_bytes_total", &of_client, frame.len() as f64);
 }
 
 #[test]
@@ -265,10 +262,10 @@ fn a_client_whose_tunnel_timed_out_is_told_so() {
 
 #[test]
 fn pings_keep_a_tunnel_open() {
-    let rig = Rig::with(script::echoes, "[timeout]\ntunnel = \"600ms\"");
+    let rig = Rig::with(script::echoes, "[timeout]\ntunnel = \"1500ms\"");
     let mut socket = rig.open();
-    for _ in 0..6 {
-        std::thread::sleep(Duration::from_millis(200));
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(400));
         socket.send_frame(Opcode::Ping, b"");
         assert_eq!(socket.next(), Got::Pong(Vec::new()));
     }
@@ -305,15 +302,16 @@ fn a_head_that_does_not_come_is_a_408() {
     let start = Instant::now();
     peer.send("GET / HTTP/1.1\r\n");
     let mut dripping = peer.another();
+    let (enough, is_enough) = channel::<()>();
     let dripper = std::thread::spawn(move || {
-        for _ in 0..20 {
-            std::thread::sleep(Duration::from_millis(100));
+        while is_enough.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
             dripping.send("X");
         }
     });
     peer.response().expect(408);
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     peer.close();
+    drop(enough);
     let _ = dripper.join();
 }
 
@@ -332,5 +330,5 @@ fn a_kept_connection_is_closed_after_its_own_timeout() {
     peer.response().expect(200);
     let start = Instant::now();
     peer.expect_end();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }

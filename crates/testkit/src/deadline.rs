@@ -28,4 +28,5 @@ pub fn until_within<T>(deadline: Duration, what: &str, mut look: impl FnMut() ->
     }
 }
 
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long to wait before what is waited for is looked at again.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -4,12 +4,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::child::{Child, Ended, Signal};
-use crate::deadline::until;
+use crate::deadline::{DEADLINE, LOOK_AGAIN, until};
 use crate::http::{Response, get};
 use crate::store;
 
@@ -181,19 +181,41 @@ impl Tidewire {
     }
 
     /// The sum of a metric over those of its lines that have all of `labels`, such as
-    /// `server="a"`.
+    /// `server="a"`: as it is now. What has just been seen may be counted a moment later, for
+    /// which [`Self::expect_metric`] waits.
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.metrics();
-        let value = |line: &str| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (found, with) = series.split_once('{').unwrap_or((series, ""));
-            let fits = found == name && labels.iter().all(|label| with.contains(label));
-            fits.then(|| value.parse::<f64>().expect("a value is a number"))
-        };
-        let values: Vec<f64> = text.lines().filter_map(value).collect();
-        assert!(!values.is_empty(), "no {name} with {labels:?} in\n{text}");
-        values.iter().sum()
+        let found = sum_of(&text, name, labels);
+        found.unwrap_or_else(|| panic!("no {name} with {labels:?} in\n{text}"))
+    }
+
+    /// Waits until a metric is `expected`, and no more than that.
+    #[track_caller]
+    pub fn expect_metric(&self, name: &str, labels: &[&str], expected: f64) {
+        let found = self.metric_that_reaches(expected, name, labels);
+        assert_eq!(found, expected, "{name} with {labels:?}");
+    }
+
+    /// Waits until a metric is `least`, or more.
+    #[track_caller]
+    pub fn expect_metric_at_least(&self, name: &str, labels: &[&str], least: f64) {
+        self.metric_that_reaches(least, name, labels);
+    }
+
+    #[track_caller]
+    fn metric_that_reaches(&self, least: f64, name: &str, labels: &[&str]) -> f64 {
+        let start = Instant::now();
+        loop {
+            let text = self.metrics();
+            match sum_of(&text, name, labels) {
+                Some(found) if found >= least => return found,
+                found if start.elapsed() > DEADLINE => {
+                    panic!("{name} with {labels:?} is {found:?} instead of {least} in\n{text}")
+                }
+                _ => std::thread::sleep(LOOK_AGAIN),
+            }
+        }
     }
 
     /// The first line of the log, now or later, that has all of `parts`.
@@ -228,6 +250,17 @@ impl Tidewire {
         std::thread::sleep(time);
         self.child.cpu_time() - before
     }
+}
+
+/// The sum over the lines of `metrics` that are of this metric and have all of `labels`.
+fn sum_of(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let value = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (found, with) = series.split_once('{').unwrap_or((series, ""));
+        let fits = found == name && labels.iter().all(|label| with.contains(label));
+        fits.then(|| value.parse::<f64>().expect("a value is a number"))
+    };
+    metrics.lines().filter_map(value).reduce(|sum, value| sum + value)
 }
 
 /// The first `127.0.0.1:PORT` in a line.
