@@ -108,18 +108,20 @@ impl Listener {
         options: ListenOptions,
     ) -> io::Result<Self> {
         // SO_REUSEPORT would let two programs take connections from each other in silence. Asking
-        // once without it finds the other one.
-        let mut address = address;
-        {
-            let probe = open(address, Share::No, &options.tcp)?;
-            address = local_address(&probe)?;
+        // once without it finds the other one. A port that the system chooses is nobody else's.
+        if address.port() != 0 {
+            open(address, Share::No, &options.tcp)?;
         }
-        let mut sockets = Vec::with_capacity(workers);
-        for _ in 0..workers {
-            let socket = open(address, Share::Yes, &options.tcp)?;
+        let first = open(address, Share::Yes, &options.tcp)?;
+        let address = local_address(&first)?;
+        let mut sockets = vec![first];
+        for _ in 1..workers {
+            sockets.push(open(address, Share::Yes, &options.tcp)?);
+        }
+        for socket in &sockets {
             socket.listen(options.backlog.cast_signed())?;
-            sockets.push(Bound::Tcp(socket.into()));
         }
+        let sockets = sockets.into_iter().map(|socket| Bound::Tcp(socket.into())).collect();
         Ok(Self { index, address: Address::Tcp(address), sockets, options })
     }
 
