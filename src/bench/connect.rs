@@ -172,7 +172,7 @@ impl Report for ConnectReport {
 
 /// A lane that fails so often in a row ends: waiting for every timeout would take hours.
 const HOPELESS_FAILURES: usize = 5;
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
