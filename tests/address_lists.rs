@@ -41,6 +41,7 @@ fn nobody_who_may_not_come_gets_a_tls_handshake() {
     let mut said = Vec::new();
     let _ = stream.read_to_end(&mut said);
     assert_eq!(said, b"", "not even an alert");
+    edge.expect_metric("edge_ends_total", &["reason=\"denied\""], 1.0);
     assert_eq!(edge.metric("edge_tls_handshakes_total", &["result=\"failed\""]), 0.0);
 }
 

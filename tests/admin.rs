@@ -38,7 +38,7 @@ fn lines_that_the_log_drops_are_counted() {
     run.arg("run").arg("-c").arg(&file).env("TIDEWIRE_LOG", "trace");
     // Nobody reads what it says.
     let mut child = run.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    until("it serves", || TcpStream::connect(admin).ok());
+    until("it serves", || TcpStream::connect(public).and(TcpStream::connect(admin)).ok());
     let dropped = || {
         let text = http::get(admin, "/metrics").expect(200).text();
         let line = text.lines().find_map(|it| it.strip_prefix("runtime_log_lines_dropped_total"));

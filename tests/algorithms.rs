@@ -44,6 +44,14 @@ fn tunnels<const N: usize>(edge: &Tidewire, names: [&str; N]) -> [u32; N] {
     names.map(of)
 }
 
+/// Waits until each server carries so many. Those that have ended are not counted any more for
+/// whoever comes next either, which is a moment after they are no [`tunnels`].
+#[track_caller]
+fn wait_until_carried<const N: usize>(edge: &Tidewire, names: [&str; N], expected: [u32; N]) {
+    let of = |name| edge.metric("edge_server_connections", &[&format!("server=\"{name}\"")]);
+    until("the others are gone", || (names.map(|it| of(it) as u32) == expected).then_some(()));
+}
+
 /// Who answers a request with this line of head.
 fn who(edge: &Tidewire, target: &str, line: &str) -> String {
     ask(edge.address(), &format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n{line}\r\n")).text()
@@ -68,7 +76,7 @@ fn leastconn_has_a_server_that_lost_its_clients_catch_up() {
     // Those of `a` end, for `b` to be ahead.
     first.remove(2);
     first.remove(0);
-    until("they are gone", || (tunnels(&edge, ["a", "b"]) == [0, 2]).then_some(()));
+    wait_until_carried(&edge, ["a", "b"], [0, 2]);
     let _newcomers = [open(&edge, "/ws"), open(&edge, "/ws")];
     assert_eq!(tunnels(&edge, ["a", "b"]), [2, 2]);
 }
@@ -105,7 +113,7 @@ fn first_fills_one_server_after_the_other() {
     let mut clients: Vec<_> = (0..5).map(|_| open(&edge, "/ws")).collect();
     assert_eq!(tunnels(&edge, ["a", "b", "c"]), [2, 2, 1]);
     drop(clients.remove(0));
-    until("it is gone", || (tunnels(&edge, ["a"]) == [1]).then_some(()));
+    wait_until_carried(&edge, ["a"], [1]);
     clients.push(open(&edge, "/ws"));
     assert_eq!(tunnels(&edge, ["a", "b", "c"]), [2, 2, 1]);
 }
@@ -215,7 +223,7 @@ fn clients_of_one_key_stay_together_or_spill_over_as_they_are_told_to() {
 fn a_key_whose_server_is_full_goes_to_another_one_and_waits_when_all_are() {
     let [a, b] = servers::<2>();
     let list = [("a", a.address(), ", maxconn = 1"), ("b", b.address(), ", maxconn = 1")];
-    let edge = edge_of(&list, "balance = \"uri\"\ntimeout.queue = \"10s\"");
+    let edge = edge_of(&list, "balance = \"uri\"\ntimeout.queue = \"60s\"");
     let first = open(&edge, "/test-url");
     let began_with = tunnels(&edge, ["a", "b"]);
     let _second = open(&edge, "/test-url");
@@ -237,7 +245,7 @@ fn backups_serve_while_no_other_server_is_up() {
         ("b", b.address(), ", backup = true"),
         ("c", c.address(), ", backup = true"),
     ];
-    let check = "check = { interval = \"100ms\", fall = 1, rise = 1 }";
+    let check = "check = { interval = \"100ms\", timeout = \"10s\", fall = 1, rise = 1 }";
     let edge = edge_of(&list, check);
     let is_up = |expected: f64| {
         until("the edge sees it", || {
@@ -259,7 +267,7 @@ fn a_server_that_has_come_up_starts_slowly() {
     let port = free_port();
     let [a] = servers::<1>();
     let list = [("a", a.address(), ", check = true"), ("late", loopback(port), ", check = true")];
-    let check = "check = { interval = \"100ms\", fall = 1, rise = 1 }";
+    let check = "check = { interval = \"100ms\", timeout = \"10s\", fall = 1, rise = 1 }";
     let edge = edge_of(&list, &format!("slowstart = \"1h\"\n{check}"));
     let up = |expected: f64| {
         let is = || edge.metric("edge_server_up", &["server=\"late\""]) == expected;
@@ -285,7 +293,7 @@ fn one_websocket_more_than_there_may_be_is_refused() {
     edge.log_line(&["request", "fault=\"tunnels_full\""]);
     get(edge.address(), "/").expect(200);
     drop(first);
-    until("one is gone", || (tunnels(&edge, ["a"]) == [1]).then_some(()));
+    wait_until_carried(&edge, ["a"], [1]);
     let mut third = open(&edge, "/ws");
     third.expect_echo("is there");
 }

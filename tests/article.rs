@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tidewire_testkit::article;
 use tidewire_testkit::browser::Browser;
-use tidewire_testkit::deadline::until;
+use tidewire_testkit::deadline::{SLOW_PROGRAM, until, until_within};
 use tidewire_testkit::redis::RedisServer;
 use tidewire_testkit::tidewire::Tidewire;
 
@@ -47,7 +47,7 @@ impl Window {
         browser.open(url);
         let window = Self { browser };
         // The servers take turns, so the second client gets the other one sooner or later.
-        until("the clients are on a server each", || {
+        until_within(SLOW_PROGRAM, "the clients are on a server each", || {
             let [first, second] = window.clients();
             let servers = [first.wait_until_open(), second.wait_until_open()];
             if servers[0] != servers[1] {

@@ -148,7 +148,7 @@ fn a_refusal_says_what_is_wanted_and_not_what_could_be_tried() {
         let labels = [format!("auth=\"{auth}\""), format!("result=\"{result}\"")];
         edge.expect_metric("edge_auth_total", &labels.each_ref().map(String::as_str), count);
     }
-    let line = edge.log_line(&["401", "request", "invalid"]);
+    let line = edge.log_line(&["status=401", "request", "invalid"]);
     assert!(line.contains("auth_error"), "{line}");
 }
 
@@ -188,8 +188,8 @@ fn no_credential_reaches_a_server_a_log_or_a_redirect() {
     assert_eq!(away.headers.get("location"), Some("https://b.test/away?a=1"));
     assert!(!away.text().contains(&token), "{}", away.text());
     get_with(&edge, &format!("/x?token={token}x"), &[]).expect(401);
-    edge.log_line(&["401", "request"]);
-    let line = edge.log_line(&["308", "request"]);
+    edge.log_line(&["status=401", "request"]);
+    let line = edge.log_line(&["status=308", "request"]);
     assert!(line.contains("ann"), "{line}");
     assert!(!edge.child.stdout().join("\n").contains(&token[..40]));
     assert!(!edge.child.stderr().join("\n").contains(&token[..40]));

@@ -47,7 +47,7 @@ fn full_server(more: &str) -> (Tidewire, Backend, Sender<()>) {
     let (go, wait) = channel();
     let wait = Mutex::new(wait);
     let server = Backend::start(move |request, peer| {
-        let _ = wait.lock().expect("one request at a time").recv_timeout(Duration::from_secs(10));
+        let _ = wait.lock().expect("one request at a time").recv_timeout(Duration::from_secs(60));
         script::answers(200, "served")(request, peer);
     });
     let edge = Tidewire::run(&format!(
@@ -76,7 +76,7 @@ fn asking(edge: &Tidewire) -> Peer {
 
 #[test]
 fn who_finds_the_server_full_waits_for_room() {
-    let (edge, server, go) = full_server("queue = 1");
+    let (edge, server, go) = full_server("queue = 1\ntimeout = { queue = \"60s\" }");
     let mut first = asking(&edge);
     server.request();
     let mut second = asking(&edge);
@@ -102,7 +102,7 @@ fn who_waits_too_long_for_room_is_told() {
 
 #[test]
 fn a_client_that_leaves_the_queue_leaves_its_place() {
-    let (edge, server, go) = full_server("queue = 1");
+    let (edge, server, go) = full_server("queue = 1\ntimeout = { queue = \"60s\" }");
     let mut first = asking(&edge);
     server.request();
     let leaver = asking(&edge);
@@ -120,13 +120,13 @@ fn what_went_wrong_is_told_apart() {
     let edge_before = |server, more: &str| Tidewire::run(&edge(&[server], more));
     let answer = |edge: &Tidewire| ask(edge.address(), GET);
     answer(&edge_before(refuses, "")).expect(503);
-    for (script, status) in [
-        (script::closes_before_answer as Script, 502),
-        (script::speaks_no_http, 502),
-        (script::never_answers, 504),
+    for (script, more, status) in [
+        (script::closes_before_answer as Script, "", 502),
+        (script::speaks_no_http, "", 502),
+        (script::never_answers, "[timeout]\nserver = \"200ms\"", 504),
     ] {
         let server = Backend::start(script);
-        let edge = edge_before(server.address(), "[timeout]\nserver = \"200ms\"");
+        let edge = edge_before(server.address(), more);
         let answer = answer(&edge).expect(status);
         assert!(answer.text().starts_with(&status.to_string()), "{}", answer.text());
         assert!(!answer.text().contains("127.0.0.1"), "it says where: {}", answer.text());
@@ -162,7 +162,7 @@ fn a_request_that_a_server_has_seen_is_not_sent_to_another() {
 
 #[test]
 fn a_server_that_stalls_in_its_body_ends_the_response() {
-    let rig = Rig::with(script::stalls_in_its_body, "[timeout]\nserver = \"200ms\"");
+    let rig = Rig::with(script::stalls_in_its_body, "[timeout]\nserver = \"3s\"");
     let mut peer = rig.connect();
     peer.send(GET);
     assert_eq!(peer.response_head().status, 200);

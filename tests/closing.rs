@@ -3,8 +3,8 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
+use tidewire_testkit::deadline::DEADLINE;
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
@@ -31,13 +31,13 @@ fn finds<T: Send + 'static>(
 
 #[track_caller]
 fn soon<T>(found: &Receiver<T>) -> T {
-    found.recv_timeout(Duration::from_secs(5)).expect("the server gets that far")
+    found.recv_timeout(DEADLINE).expect("the server gets that far")
 }
 
 #[test]
 fn who_hangs_up_within_a_frame_when_its_time_is_over_is_not_waited_for() {
     let (script, heard) = finds(|socket| socket.next());
-    let rig = Rig::with(script, &format!("{PATIENT}[limits]\nlifetime = \"1s\""));
+    let rig = Rig::with(script, &format!("{PATIENT}[limits]\nlifetime = \"3s\""));
     let mut socket = rig.open();
     socket.peer.send(&client_frame(Opcode::Text, b"never finished")[..10]);
     assert_eq!(socket.next(), Got::Close(Some(1001), "lifetime".to_owned()));
@@ -56,7 +56,7 @@ fn who_has_had_a_close_gets_no_second_one_when_the_other_side_breaks_a_rule() {
         (close[0], socket.peer.rest())
     });
     // It is the server's time to answer that counts.
-    let more = PATIENT.replace("server-fin = \"30s\"", "server-fin = \"300ms\"");
+    let more = PATIENT.replace("server-fin = \"30s\"", "server-fin = \"3s\"");
     let mut rig = Rig::with(script, &more);
     let mut socket = rig.open();
     socket.send_close(4000, "");
@@ -90,7 +90,7 @@ fn a_server_that_cannot_be_followed_is_cut_off_when_the_time_is_over() {
         socket.peer.send(ENDLESS);
         socket.peer.expect_gone();
     });
-    let more = format!("{PATIENT}[limits]\nprofile = \"off\"\nlifetime = \"1s\"");
+    let more = format!("{PATIENT}[limits]\nprofile = \"off\"\nlifetime = \"3s\"");
     let mut rig = Rig::with(script, &more);
     let mut socket = rig.open();
     assert_eq!(socket.peer.take(10), ENDLESS);

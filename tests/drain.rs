@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use tidewire_testkit::deadline::until;
+use tidewire_testkit::deadline::{DEADLINE, until};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script;
@@ -14,7 +14,6 @@ use tidewire_testkit::websocket::{Got, Opcode, server_frame};
 #[test]
 fn a_drain_closes_both_sides_in_good_order() {
     let (ended, wait) = channel();
-    let start = Instant::now();
     let rig = Rig::new(move |request, peer| {
         let mut socket = script::accepts(request, peer);
         let got = socket.next();
@@ -25,12 +24,14 @@ fn a_drain_closes_both_sides_in_good_order() {
         peer.close();
     });
     let mut socket = rig.open();
+    let start = Instant::now();
     rig.edge.terminate();
     socket.expect_close(1001);
-    let got = wait.recv_timeout(Duration::from_secs(5)).expect("the server hears of it");
+    let got = wait.recv_timeout(DEADLINE).expect("the server hears of it");
     assert_eq!(got, Got::Close(Some(1001), String::new()));
     let ended = rig.edge.wait();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // Nobody is waited for up to a timeout, of which the shortest is of ten seconds.
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
     assert_eq!(ended.status.code(), Some(0));
     let line = ["websocket", "reason=\"drain\"", "by=\"edge\"", "code=1001"];
     assert!(ended.has_line(&line), "{:#?}", ended.stderr);
@@ -45,7 +46,7 @@ fn a_drain_never_cuts_a_frame() {
         let mut peer = socket.peer;
         let frame = server_frame(Opcode::Text, b"one frame, in two halves");
         peer.send(&frame[..10]);
-        let _ = wait.lock().expect("one request").recv_timeout(Duration::from_secs(10));
+        let _ = wait.lock().expect("one request").recv_timeout(Duration::from_secs(60));
         peer.send(&frame[10..]);
         peer.expect_gone();
     });
@@ -117,20 +118,21 @@ fn a_drain_finds_the_end_of_a_frame_in_a_stream_that_never_pauses() {
         std::thread::sleep(Duration::from_millis(5));
     };
     assert!(matches!(end, Got::Close(Some(1001), _)), "{end:?}");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // Half of the time after which it would have been cut.
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[test]
 fn a_drain_ends_at_its_deadline_and_takes_no_new_client() {
-    let rig = Rig::with(script::stalls_after_101, "[drain]\ndeadline = \"2s\"");
+    let rig = Rig::with(script::stalls_after_101, "[drain]\ndeadline = \"5s\"");
     let address = rig.edge.address();
     let _stalled = rig.open();
     let start = Instant::now();
     rig.edge.terminate();
     until("nobody listens", || Peer::try_connect(address).is_err().then_some(()));
-    assert!(start.elapsed() < Duration::from_secs(2), "it listened on");
+    assert!(start.elapsed() < Duration::from_secs(5), "it listened on");
     let ended = rig.edge.wait();
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     assert_eq!(ended.status.code(), Some(0));
     assert!(ended.has_line(&["websocket", "reason=\"drain\""]), "{:#?}", ended.stderr);
 }
@@ -140,7 +142,7 @@ fn a_drain_lets_a_request_finish() {
     let (go, wait) = channel();
     let wait = Mutex::new(wait);
     let rig = Rig::new(move |request, peer| {
-        let _ = wait.lock().expect("one request").recv_timeout(Duration::from_secs(10));
+        let _ = wait.lock().expect("one request").recv_timeout(Duration::from_secs(60));
         script::answers(200, "late but whole")(request, peer);
     });
     let mut peer = Peer::connect(rig.edge.address());

@@ -24,12 +24,12 @@ fn is_ejected(edge: &Tidewire, server: &str) -> bool {
 fn a_server_that_cannot_be_connected_to_gets_nobody_for_a_while() {
     let port = free_port();
     let server = Backend::start(script::mirrors);
-    let eject = "connect_errors = 3, base = \"1s\"";
+    let eject = "connect_errors = 3, base = \"5s\"";
     let mut edge = ejecting(&[loopback(port), server.address()], eject);
     for _ in 0..6 {
         get(edge.address(), "/").expect(200);
     }
-    edge.log_line(&["WARN", "server is ejected", "server=\"server1\"", "for 1s"]);
+    edge.log_line(&["WARN", "server is ejected", "server=\"server1\"", "for 5s"]);
     let errors = || edge.metric("edge_server_connect_errors_total", &["server=\"server1\""]);
     let before = errors();
     for _ in 0..6 {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidewire_testkit::backend::Backend;
+use tidewire_testkit::deadline::DEADLINE;
 use tidewire_testkit::neighbour::Street;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::raw_frame::{
@@ -352,7 +353,7 @@ fn a_tunnel_without_limits_passes_offences_on_as_they_are() {
         let sent = offence.bytes(Side::Client);
         peer.send(&sent);
         peer.finish();
-        let got = taken.recv_timeout(Duration::from_secs(10)).expect("the server hears it");
+        let got = taken.recv_timeout(DEADLINE).expect("the server hears it");
         assert!(got == sent, "{}: {} bytes of {}", offence.what, got.len(), sent.len());
         peer.expect_gone();
     }
@@ -423,7 +424,7 @@ fn a_tunnel_tells_a_client_what_is_no_frame_and_its_server_that_it_is_gone() {
             let Got::Close(code, reason) = socket.next() else { panic!("{what}: no Close") };
             assert_eq!(code, Some(offence.code), "{what}: {reason}");
             assert!(reason.contains(offence.says), "{what}: {reason}");
-            let told = hears.recv_timeout(Duration::from_secs(10)).expect("the server is told");
+            let told = hears.recv_timeout(DEADLINE).expect("the server is told");
             assert_eq!(told, Some(1001), "{what}");
             drop(socket);
             let parts =
@@ -449,7 +450,7 @@ fn a_tunnel_tells_a_server_what_is_no_frame_and_its_client_that_it_is_gone() {
         let mut socket = WebSocket::connect(rig.edge.address(), &format!("/{index}"));
         let client = format!("client={} ", socket.peer.local_address());
         assert_eq!(close_of(&mut socket), Some(1001), "{what}");
-        let told = hears.recv_timeout(Duration::from_secs(10)).expect("the server is told");
+        let told = hears.recv_timeout(DEADLINE).expect("the server is told");
         let Got::Close(code, reason) = told else { panic!("{what}: {told:?}") };
         assert_eq!(code, Some(offence.code), "{what}: {reason}");
         assert!(reason.contains(offence.says), "{what}: {reason}");

@@ -313,8 +313,7 @@ fn a_byte_in_each_of_many_messages_is_what_it_is() {
 
 #[test]
 fn half_a_handshake_is_cut_at_its_deadline() {
-    let mut scene =
-        Scene::of(&format!("{}\n[timeout]\nhttp_request = \"300ms\"", hub("server1", "")));
+    let mut scene = Scene::of(&format!("{}\n[timeout]\nhttp_request = \"3s\"", hub("server1", "")));
     let whole = handshake("/ws/attacker");
     scene.withstands("200 halves of handshakes", 8, |node| {
         let mut peers: Vec<_> = (0..200).map(|_| Peer::connect(node.address())).collect();
@@ -326,7 +325,7 @@ fn half_a_handshake_is_cut_at_its_deadline() {
             peer.response().expect(408);
             peer.expect_end();
         }
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     });
 }
 
@@ -495,7 +494,8 @@ fn a_server_that_goes_on_behind_its_close_is_cut() {
         let mut socket = WebSocket::connect(node.address(), "/attacker");
         let client = format!("client={} ", socket.peer.local_address());
         assert_eq!(close_of(&mut socket).0, Some(1000));
-        socket.send_close(1000, "");
+        // It may be late, and cut off by then.
+        let _ = socket.peer.try_send(&client_bytes(RawFrame::close(1000, "")));
         length_of_rest(&mut socket.peer);
         node.log_line(&["websocket", &client, "by=\"server\"", "reason=\"close\"", "code=1000"]);
     });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::certs::Authority;
-use tidewire_testkit::deadline::until;
+use tidewire_testkit::deadline::{DEADLINE, until};
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
@@ -213,7 +213,7 @@ fn check_clients(limits: &str, cases: &[Case]) {
                 }
             };
             expect_refusal(&mut socket, case);
-            let bytes = heard.recv_timeout(Duration::from_secs(5)).expect(case.why);
+            let bytes = heard.recv_timeout(DEADLINE).expect(case.why);
             assert!(bytes == case.said[..case.passes], "case {index}, {sent:?}: {}", case.why);
         }
         let code = format!("code={}", case.code);
@@ -266,7 +266,7 @@ fn limits_hold_under_tls_as_without() {
             let mut socket = WebSocket::upgrade(peer, &handshake("/ws"));
             send(&mut socket.peer, case, sent);
             expect_refusal(&mut socket, case);
-            let bytes = heard.recv_timeout(Duration::from_secs(5)).expect(case.why);
+            let bytes = heard.recv_timeout(DEADLINE).expect(case.why);
             assert!(bytes == case.said[..case.passes], "{sent:?}: {}", case.why);
         }
     }
@@ -306,7 +306,7 @@ fn check_servers(limits: &str, cases: Vec<Case>) {
             assert!(bytes == passing, "{sent:?}: {why}");
             socket.send_close(1001, "");
             assert_eq!(socket.next(), Got::End);
-            match heard.recv_timeout(Duration::from_secs(5)).expect("the server hears of it") {
+            match heard.recv_timeout(DEADLINE).expect("the server hears of it") {
                 Got::Close(got, text) => {
                     assert_eq!(got, Some(code), "{text} is not {why}");
                     assert!(text.contains(why), "{text} is not {why}");
@@ -374,10 +374,10 @@ fn what_follows_a_close_reaches_nobody() {
     let mut socket = rig.open();
     let close = client_frame(Opcode::Close, &[3, 0xE8]);
     socket.peer.send([&close[..], &client_frame(Opcode::Text, b"late")].concat());
-    assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok(close));
+    assert_eq!(heard.recv_timeout(DEADLINE), Ok(close));
     socket.peer.send(client_frame(Opcode::Text, b"later"));
     socket.peer.finish();
-    assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok(Vec::new()));
+    assert_eq!(heard.recv_timeout(DEADLINE), Ok(Vec::new()));
     let mut edge = rig.edge;
     edge.log_line(&["websocket", "by=\"client\"", "reason=\"close\"", "code=1000"]);
 }
@@ -395,7 +395,7 @@ fn with_the_profile_off_everything_passes() {
         socket.peer.send(&case.said);
         socket.send_close(1001, "");
         assert_eq!(socket.next(), Got::Close(Some(1001), String::new()), "{}", case.why);
-        let bytes = heard.recv_timeout(Duration::from_secs(5)).expect(case.why);
+        let bytes = heard.recv_timeout(DEADLINE).expect(case.why);
         assert!(bytes == case.said, "{}", case.why);
     }
 }
@@ -414,7 +414,7 @@ fn the_strict_profile_takes_a_mebibyte_of_clients_and_refuses_compression() {
     socket.peer.send([most.clone(), more].concat());
     assert!(matches!(socket.next(), Got::Close(Some(1009), _)));
     socket.send_close(1009, "");
-    let bytes = heard.recv_timeout(Duration::from_secs(10)).expect("the server hears of it");
+    let bytes = heard.recv_timeout(DEADLINE).expect("the server hears of it");
     assert!(bytes == most);
     let request = rig.server.request();
     assert!(!request.headers.has("sec-websocket-extensions"), "{request:?}");
@@ -462,14 +462,15 @@ fn who_floods_and_does_not_answer_its_close_is_cut_off() {
     let start = Instant::now();
     socket.peer.send(client_frame(Opcode::Binary, &[1; 2000]));
     assert!(matches!(socket.next(), Got::Close(Some(1009), _)));
-    assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok(Vec::new()));
+    assert_eq!(heard.recv_timeout(DEADLINE), Ok(Vec::new()));
     let mut flood = socket.peer.another();
     let flooding = std::thread::spawn(move || {
         let frame = client_frame(Opcode::Binary, &[1; 60_000]);
         flood.send_until_stuck(&frame, Duration::from_millis(300))
     });
     socket.peer.expect_gone();
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    // Earlier than after the ten seconds that it would be without `client_fin`.
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
     let _ = flooding.join();
 }
 
@@ -478,7 +479,7 @@ fn who_floods_and_does_not_answer_its_close_is_cut_off() {
 #[test]
 fn of_a_flood_behind_a_close_16_mib_are_read_and_nothing_is_kept() {
     let (script, _heard) = witness();
-    let more = "[timeout]\nclient-fin = \"4s\"\n[limits]\nclient = { max_message = \"1KiB\" }";
+    let more = "[timeout]\nclient-fin = \"8s\"\n[limits]\nclient = { max_message = \"1KiB\" }";
     let mut rig = Rig::with(script, more);
     let mut socket = rig.open();
     let client = format!("client={} ", socket.peer.local_address());
@@ -507,7 +508,7 @@ fn flood(frame: &[u8], count: usize, limits: &str) -> (Got, Vec<u8>, Rig) {
     socket.peer.send(frame.repeat(count));
     let got = socket.next();
     socket.send_close(1008, "");
-    (got, heard.recv_timeout(Duration::from_secs(5)).expect("the server hears of it"), rig)
+    (got, heard.recv_timeout(DEADLINE).expect("the server hears of it"), rig)
 }
 
 #[test]
@@ -551,7 +552,7 @@ fn who_is_faster_than_it_may_waits_and_loses_nothing() {
     socket.expect_echo("after the wait");
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(1_500), "{waited:?} for twice what may come");
-    assert!(waited < Duration::from_millis(6_000), "{waited:?}");
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
     rig.edge.expect_metric_at_least("edge_tunnel_waits_total", &["direction=\"from_client\""], 1.0);
     assert_eq!(rig.edge.metric("edge_tunnel_waits_total", &["direction=\"to_client\""]), 0.0);
 }
@@ -576,7 +577,7 @@ fn what_is_taken_of_who_has_to_wait_reaches_its_server_at_once() {
     peer.send([handshake("/ws").into_bytes(), texts.concat()].concat());
     peer.response_head();
     let text = |text: &str| Got::Text(text.to_owned());
-    assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok((text("one"), text("two"))));
+    assert_eq!(heard.recv_timeout(DEADLINE), Ok((text("one"), text("two"))));
     let mut socket = WebSocket::opened(peer);
     (0..5).for_each(|_| assert_eq!(socket.text(), "heard"));
     rig.edge.expect_metric("edge_tunnel_waits_total", &["direction=\"from_client\""], 1.0);
@@ -612,7 +613,7 @@ fn bytes_pass_at_their_rate_also_within_one_frame() {
     let mut socket = WebSocket::connect(edge.address(), "/");
     assert!(matches!(socket.next(), Got::Binary(bytes) if bytes.len() == 300 << 10));
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(1_200) && took < Duration::from_secs(6), "{took:?}");
+    assert!(took > Duration::from_millis(1_200) && took < Duration::from_secs(15), "{took:?}");
     let spent = edge.cpu_time_during(Duration::from_millis(500));
     assert!(spent < Duration::from_millis(100), "{spent:?}");
 }
@@ -630,9 +631,9 @@ fn a_websocket_that_is_old_enough_ends_in_good_order_and_not_all_at_once() {
     for socket in &mut sockets {
         assert_eq!(socket.next(), Got::Close(Some(1001), "lifetime".to_owned()));
         socket.send_close(1001, "");
-        assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok(Vec::new()));
+        assert_eq!(heard.recv_timeout(DEADLINE), Ok(Vec::new()));
     }
-    assert!(start.elapsed() > Duration::from_secs(9) && start.elapsed() < Duration::from_secs(20));
+    assert!(start.elapsed() > Duration::from_secs(9) && start.elapsed() < Duration::from_secs(40));
     let life = |line: &String| {
         let is_one = line.contains("reason=\"lifetime\"") && line.contains("by=\"edge\"");
         is_one.then(|| line.split_once("duration_ms=").expect("it lived").1.to_owned())
@@ -649,7 +650,7 @@ fn a_websocket_that_is_old_enough_ends_in_good_order_and_not_all_at_once() {
 #[test]
 fn one_that_waits_for_its_rate_still_ends_in_time() {
     let (script, heard) = witness();
-    let more = "[limits]\nlifetime = \"1s\"\nclient = { messages = \"1/h\" }";
+    let more = "[limits]\nlifetime = \"3s\"\nclient = { messages = \"1/h\" }";
     let rig = Rig::with(script, more);
     let mut socket = rig.open();
     let texts = [client_frame(Opcode::Text, b"one"), client_frame(Opcode::Text, b"two")];
@@ -658,7 +659,7 @@ fn one_that_waits_for_its_rate_still_ends_in_time() {
     let spent = rig.edge.cpu_time_during(Duration::from_millis(300));
     assert!(spent < Duration::from_millis(100), "{spent:?}");
     socket.send_close(1001, "");
-    assert_eq!(heard.recv_timeout(Duration::from_secs(5)), Ok(texts.concat()));
+    assert_eq!(heard.recv_timeout(DEADLINE), Ok(texts.concat()));
     assert_eq!(socket.next(), Got::End);
 }
 
@@ -672,11 +673,11 @@ fn who_hangs_up_behind_its_last_frame_has_it_delivered_and_its_server_told() {
     let rig = Rig::with(
         move |request, peer| {
             let mut socket = script::accepts(request, peer);
-            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(10));
+            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(60));
             let is_whole = matches!(socket.next(), Got::Binary(bytes) if bytes.len() == LENGTH);
             let _ = sender.lock().unwrap().send((is_whole, socket.next()));
         },
-        "[limits]\nlifetime = \"1s\"",
+        "[limits]\nlifetime = \"3s\"",
     );
     let mut socket = rig.open();
     let mut other = socket.peer.another();
@@ -686,7 +687,7 @@ fn who_hangs_up_behind_its_last_frame_has_it_delivered_and_its_server_told() {
     });
     assert_eq!(socket.next(), Got::Close(Some(1001), "lifetime".to_owned()));
     go.send(()).expect("the server waits for it");
-    let heard = heard.recv_timeout(Duration::from_secs(10));
+    let heard = heard.recv_timeout(DEADLINE);
     assert_eq!(heard, Ok((true, Got::Close(Some(1001), String::new()))));
     sending.join().expect("all of it was taken");
 }
@@ -719,7 +720,7 @@ fn a_client_that_takes_nothing_is_slow_and_its_server_is_told() {
     let mut peer = Peer::connect_with_buffer(rig.edge.address(), 16 << 10);
     peer.send(handshake("/"));
     peer.response_head();
-    let told = heard.recv_timeout(Duration::from_secs(10)).expect("the server hears of it");
+    let told = heard.recv_timeout(DEADLINE).expect("the server hears of it");
     assert_eq!(told, Got::Close(Some(1001), String::new()));
     rig.edge.log_line(&["websocket", "by=\"client\"", "reason=\"slow\""]);
     drop(peer);
@@ -732,13 +733,13 @@ fn who_takes_little_by_little_is_not_slow() {
         socket.peer.send(server_frame(Opcode::Binary, &vec![0; 4 << 20]));
         socket.peer.expect_gone();
     };
-    let rig = Rig::with(script, "[limits]\nstall = \"1s\"");
+    let rig = Rig::with(script, "[limits]\nstall = \"4s\"");
     let mut peer = Peer::connect_with_buffer(rig.edge.address(), 16 << 10);
     peer.send(handshake("/"));
     peer.response_head();
     let mut rest = (4 << 20) + 10;
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(3) {
+    while start.elapsed() < Duration::from_secs(6) {
         rest -= peer.take_some().len();
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -2,8 +2,8 @@
 //! asked.
 
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
+use tidewire_testkit::deadline::DEADLINE;
 use tidewire_testkit::http::Request;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
@@ -113,11 +113,11 @@ fn a_body_that_breaks_off_has_no_end_for_its_server() {
                     }
                     let _ = sender.send(more);
                 },
-                "[timeout]\nclient = \"1s\"",
+                "[timeout]\nclient = \"3s\"",
             );
             let mut peer = rig.connect();
             peer.send(chunked);
-            let hear = || heard.recv_timeout(Duration::from_secs(5)).expect("it is heard");
+            let hear = || heard.recv_timeout(DEADLINE).expect("it is heard");
             assert_eq!(hear(), 7);
             if !answer.is_empty() {
                 peer.take_until(b"x").expect("the answer has begun");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidewire_testkit::raw_frame::{BINARY, CONTINUATION, PING, RawFrame, Side, TEXT};
+use tidewire_testkit::raw_frame::{BINARY, CONTINUATION, PING, PONG, RawFrame, Side, TEXT};
 use tidewire_testkit::tidewire::{Tidewire, hub};
 use tidewire_testkit::websocket::{Got, Opcode, WebSocket};
 
@@ -117,15 +117,15 @@ fn who_sends_faster_than_it_may_is_slowed_down_and_loses_nothing() {
     let answered = |socket: &mut WebSocket, numbers: std::ops::Range<u32>| {
         numbers.for_each(|number| assert_eq!(socket.text(), format!("Received: {number}")));
     };
-    // As many as a second has may come at once.
-    socket.peer.send(bytes(&texts[..20]));
-    answered(&mut socket, 0..20);
+    // What a second has may come at once. Behind the last of it nothing is read for a while.
+    socket.peer.send(bytes(&texts[..19]));
+    answered(&mut socket, 0..19);
     assert_eq!(node.metric("hub_rate_pauses_total", &[]), 0.0);
-    socket.peer.send(bytes(&texts[20..]));
-    answered(&mut socket, 20..50);
+    socket.peer.send(bytes(&texts[19..]));
+    answered(&mut socket, 19..50);
     let taken = start.elapsed();
     assert!(taken > Duration::from_millis(1300), "{taken:?}");
-    assert!(taken < Duration::from_secs(5), "{taken:?}");
+    assert!(taken < Duration::from_secs(15), "{taken:?}");
     node.expect_metric_at_least("hub_rate_pauses_total", &[], 2.0);
 }
 
@@ -200,31 +200,31 @@ fn answers_to_the_hubs_pings_are_no_flood() {
         let Got::Ping(payload) = socket.next() else { panic!("no ping") };
         socket.send_frame(Opcode::Pong, &payload);
     }
-    // Two of its own accord are one too many.
-    socket.send_frame(Opcode::Pong, b"");
-    socket.send_frame(Opcode::Pong, b"");
+    // Two of its own accord are one too many. One more may be taken for the answer to another ping.
+    socket.peer.send(bytes(&vec![RawFrame::new(PONG, ""); 3]));
     assert_eq!(close_of(&mut socket).0, Some(1008));
 }
 
 #[test]
 fn who_is_paused_is_not_taken_for_dead() {
-    let limits = "client.messages = \"20/m\"";
-    let node = limited(limits, "ping = \"300ms\"\npong = \"300ms\"");
+    let limits = "client.messages = \"10/m\"";
+    // A client that is late with its first messages is paused before it is pinged.
+    let node = limited(limits, "ping = \"5s\"\npong = \"300ms\"");
     let (mut socket, _) = open(&node);
-    socket.peer.send(bytes(&vec![text(1); 21]));
-    // The last one may come three seconds later, and no pong is read before it.
-    for _ in 0..21 {
+    socket.peer.send(bytes(&vec![text(1); 11]));
+    // The last one may come six seconds later, and no pong is read before it.
+    for _ in 0..11 {
         assert_eq!(socket.text(), "Received: x");
     }
     // Who is dead is found to be, all the same.
     let start = Instant::now();
     assert_eq!(close_of(&mut socket).0, Some(1001));
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[test]
 fn who_is_paused_still_closes_in_good_order_when_the_node_drains() {
-    let mut node = limited("client.messages = \"2/h\"", "");
+    let mut node = limited("client.messages = \"2/h\"", "close_timeout = \"30s\"");
     let (mut socket, client) = open(&node);
     socket.peer.send(bytes(&vec![text(1); 10]));
     assert_eq!(socket.text(), "Received: x");
@@ -234,7 +234,7 @@ fn who_is_paused_still_closes_in_good_order_when_the_node_drains() {
     socket.send_close(1001, "");
     assert_eq!(socket.next(), Got::End);
     node.log_line(&["websocket", &client, "reason=\"drain\""]);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -262,15 +262,15 @@ fn being_closed_is_no_way_around_the_rate() {
 #[test]
 fn a_connection_becomes_no_older_than_it_may() {
     let mut node = limited("lifetime = \"2s\"", "");
-    let (mut socket, client) = open(&node);
     let start = Instant::now();
+    let (mut socket, client) = open(&node);
     let (code, reason) = close_of(&mut socket);
     let taken = start.elapsed();
     assert_eq!(code, Some(1001), "{reason}");
     assert!(reason.contains("old"), "{reason}");
     // Up to a tenth earlier, and the worker's clock has ticks of 100 ms.
     assert!(taken > Duration::from_millis(1600), "{taken:?}");
-    assert!(taken < Duration::from_secs(4), "{taken:?}");
+    assert!(taken < Duration::from_secs(10), "{taken:?}");
     socket.send_close(1001, "");
     node.log_line(&["websocket", &client, "by=\"edge\"", "reason=\"lifetime\"", "code=1001"]);
 }

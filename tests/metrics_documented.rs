@@ -45,9 +45,10 @@ fn scrape() -> String {
     let (page, admin) = (address_of("page", "/"), address_of("metrics", "/metrics"));
     get(page, "/").expect(400);
     // A family that has no value yet shows no labels either.
-    tidewire_testkit::deadline::until("an end is counted", || {
+    tidewire_testkit::deadline::until("an end is counted, and why", || {
         let text = get(admin, "/metrics").expect(200).text();
-        text.contains("edge_ends_total{").then_some(text)
+        let counted = ["edge_ends_total{", "edge_tls_handshake_failures_total{"];
+        counted.iter().all(|series| text.contains(series)).then_some(text)
     })
 }
 
@@ -68,11 +69,12 @@ fn scrape_auth() -> String {
     let pinged = "path = '/ws'\nbackend = 'nodes'\nping.client = '25s'\n\n[[route]]\n";
     let respond = "respond = { status = 204 }\n";
     let edge = Tidewire::run(&[listen, pinged, respond, &auth, rule, &found].concat());
-    // Whichever of the two it tries first.
-    assert!(get(edge.address(), "/ws").status >= 500);
-    tidewire_testkit::deadline::until("the key set is fetched", || {
+    tidewire_testkit::deadline::until("the key set is fetched, and TLS has failed", || {
+        // Whichever of the two it tries first.
+        assert!(get(edge.address(), "/ws").status >= 500);
         let text = edge.metrics();
-        text.contains("auth_jwks_age_seconds{").then_some(text)
+        let counted = ["auth_jwks_age_seconds{", "edge_server_tls_failures_total{"];
+        counted.iter().all(|series| text.contains(series)).then_some(text)
     })
 }
 

@@ -29,7 +29,7 @@ type Deed = fn(&Tidewire, Instant);
 /// Two turns of a flood of tiny frames, and what the kernel's clock is coarse by (4 ms, twice).
 /// Without optimization a turn takes longer.
 const MOST_WORK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 12 } else { 9 });
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 5;
 
 const OFF: &str = "limits = { profile = \"off\" }\n";
 

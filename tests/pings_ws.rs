@@ -55,12 +55,12 @@ fn who_answers_by_itself_stays_and_hears_of_its_own_pings_answers_only() {
 
 #[test]
 fn a_client_that_does_not_answer_is_given_up_and_its_server_is_told_1001() {
-    let ping = "{ client = \"200ms\", pong = \"2s\" }";
+    let ping = "{ client = \"200ms\", pong = \"5s\" }";
     let Some(rig) = Rig::start("server.js", ping) else { return };
     let heard = rig.client("mute", "/", 100);
     assert_eq!((&heard["pings"], &heard["code"]), (&1.into(), &1006.into()), "{heard}");
     rig.expect_timeouts("client", 1.0);
-    let next = rig.client("answers", "/", 1);
+    let next = rig.client("answers", "/after", 1);
     assert_eq!(next["server"]["ended"], 1001, "{next}");
 }
 

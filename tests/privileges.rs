@@ -1,6 +1,6 @@
 //! Started as root, the process binds its addresses and then is nobody in particular.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -222,14 +222,16 @@ fn low_ports_are_guarded() -> bool {
 /// A port below 1024 that is free: another one each time.
 fn low_port() -> Option<u16> {
     use std::sync::Mutex;
-    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    // A port is whose file is locked, as tests that run beside this one are processes of their own.
+    // The lock is held until this process is over.
+    static TAKEN: Mutex<BTreeMap<u16, fs::File>> = Mutex::new(BTreeMap::new());
     let mut taken = TAKEN.lock().unwrap();
-    // Tests that run beside this one are processes of their own, and look for theirs.
     let first = std::process::id() as u16 % 300;
     (0..300).map(|next| 600 + (first + next) % 300).find(|&port| {
-        !taken.contains(&port)
-            && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
-            && taken.insert(port)
+        let file = std::env::temp_dir().join(format!("tidewire-low-port-{port}.lock"));
+        let lock = fs::File::create(file).ok().filter(|file| file.try_lock().is_ok());
+        let is_free = || std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        lock.filter(|_| is_free()).map(|lock| taken.insert(port, lock)).is_some()
     })
 }
 

@@ -2,7 +2,7 @@
 //! Close 1012, between two frames, no faster than they may.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -117,22 +117,24 @@ impl Fleet {
         });
     }
 
-    /// Each that was told to go was told so with 1012, and no faster than `rate` in a second.
+    /// Each that was told to go was told so with 1012, and no faster than `rate` in a second since
+    /// `start`, before which nobody can have been told. When they hear of it is no measure of that:
+    /// they may all be late, and then hear it at once.
     #[track_caller]
-    fn expect_told(&self, text: &str, rate: usize) -> usize {
+    fn expect_told(&self, text: &str, rate: usize, start: Instant) -> usize {
         let faults = self.seen.faults.lock().unwrap();
         assert!(faults.is_empty(), "{faults:?}");
         let closes = self.seen.closes.lock().unwrap();
         for (_, code, reason) in closes.iter() {
             assert_eq!((*code, reason.as_str()), (Some(1012), text));
         }
-        let within = |start: Instant| {
-            let end = start + Duration::from_secs(1);
-            closes.iter().filter(|(at, ..)| (start..end).contains(at)).count()
-        };
-        let fastest = closes.iter().map(|(at, ..)| within(*at)).max().unwrap_or_default();
-        // A tick's worth at once, and what a busy machine makes of it on the way.
-        assert!(fastest <= rate + rate / 4, "{fastest} in a second, and {rate} are allowed");
+        let mut times: Vec<_> = closes.iter().map(|(at, ..)| *at - start).collect();
+        times.sort_unstable();
+        for (before, time) in times.iter().enumerate() {
+            // A tick's worth at once, and the first of the next one.
+            let most = rate as f64 * time.as_secs_f64() + rate as f64 / 4.0;
+            assert!(before as f64 <= most, "{before} within {time:?}, and {rate} a second may");
+        }
         closes.len()
     }
 }
@@ -214,18 +216,21 @@ fn a_server_that_is_added_gets_its_share_of_three_thousand_tunnels() {
     let mut edge = edge(&servers, rebalance);
     fleet.join(edge.address(), 3000);
     assert_eq!(spread(&edge, 3), [1500, 1500, 0]);
-    set(&edge, "s3", "ready");
     let start = Instant::now();
+    set(&edge, "s3", "ready");
     edge.log_line(&["INFO", "rebalancing begins", "backend=\"nodes\""]);
     assert!(start.elapsed() > Duration::from_millis(900), "it did not wait for the delay");
     edge.log_line(&["INFO", "rebalancing is over", "moved="]);
     fleet.wait_for(3000);
     // 1,000 at 200 a second, and those who are last come back.
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
-    let spread = spread(&edge, 3);
-    let (most, least) = (*spread.iter().max().unwrap(), *spread.iter().min().unwrap());
-    assert!(most as f64 / least as f64 <= 1.02, "{spread:?}");
-    let told = fleet.expect_told("rebalance", 200);
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    // Of those who have gone, some may be counted for a moment yet.
+    until("all have their share", || {
+        let spread = spread(&edge, 3);
+        let (most, least) = (*spread.iter().max().unwrap(), *spread.iter().min().unwrap());
+        (most as f64 / least as f64 <= 1.02).then_some(())
+    });
+    let told = fleet.expect_told("rebalance", 200, start + Duration::from_secs(1));
     assert!((900..=1010).contains(&told), "{told} were moved for 1000 that were missing");
     let by_the_edge = ["reason=\"rebalance\"", "by=\"edge\""];
     edge.expect_metric("edge_ends_total", &by_the_edge, told as f64);
@@ -243,10 +248,11 @@ fn a_server_that_drains_is_emptied_and_one_in_maintenance_only_when_that_is_want
     set(&edge, "s1", "maintenance");
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(spread(&edge, 3), [100, 100, 0], "who is there stays");
+    let start = Instant::now();
     set(&edge, "s1", "drain");
     until("it is empty", || (spread(&edge, 3) == [0, 200, 0]).then_some(()));
     fleet.wait_for(200);
-    assert_eq!(fleet.expect_told("rebalance", 100), 100);
+    assert_eq!(fleet.expect_told("rebalance", 100, start), 100);
     // The last one is not emptied: there is nowhere to go.
     set(&edge, "s2", "drain");
     std::thread::sleep(Duration::from_millis(1500));
@@ -259,10 +265,11 @@ fn the_clients_of_a_server_in_maintenance_are_closed_when_that_is_wanted() {
     let servers = [(); 3].map(|()| fleet.server());
     let edge = edge(&servers, "on_down = \"close\"");
     fleet.join(edge.address(), 300);
+    let start = Instant::now();
     set(&edge, "s1", "maintenance");
     until("it is empty", || (spread(&edge, 3) == [0, 300, 0]).then_some(()));
     fleet.wait_for(300);
-    assert_eq!(fleet.expect_told("server down", 100), 150);
+    assert_eq!(fleet.expect_told("server down", 100, start), 150);
     edge.expect_metric("edge_ends_total", &["reason=\"server_down\""], 150.0);
 }
 
@@ -304,28 +311,33 @@ fn the_clients_of_a_server_that_is_not_listed_any_more_go_to_the_others() {
         path.display()
     ));
     fleet.join(edge.address(), 60);
+    let start = Instant::now();
     std::fs::write(&path, server(1)).expect("the file can be written again");
     edge.child.signal(Signal::HUP);
     let here = || edge.metric("edge_server_connections", &["server=\"s2\""]);
     until("the one that is left has them all", || (here() == 60.0).then_some(()));
     fleet.wait_for(60);
-    assert_eq!(fleet.expect_told("rebalance", 100), 30);
+    assert_eq!(fleet.expect_told("rebalance", 100, start), 30);
 }
 
 #[test]
 fn the_clients_of_a_server_that_fails_its_checks_are_closed_when_that_is_wanted() {
-    let server = Backend::start(|request, peer| match request.target.as_str() {
-        "/check" => script::answers(500, "ill")(request, peer),
+    let is_ill = Arc::<AtomicBool>::default();
+    let seems_ill = Arc::clone(&is_ill);
+    let server = Backend::start(move |request, peer| match request.target.as_str() {
+        "/check" if seems_ill.load(Ordering::SeqCst) => script::answers(500, "ill")(request, peer),
+        "/check" => script::answers(200, "well")(request, peer),
         _ => script::echoes(request, peer),
     });
     let mut edge = Tidewire::run(&format!(
         "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n[[route]]\nbackend = \"nodes\"\n\
          [[backend]]\nname = \"nodes\"\non_down = \"close\"\n\
          server = [{{ name = \"s1\", address = \"{}\", check = true }}]\n\
-         check = {{ type = \"http\", path = \"/check\", interval = \"1s\", fall = 2 }}",
+         check = {{ type = \"http\", path = \"/check\", interval = \"200ms\", fall = 2 }}",
         server.address()
     ));
     let mut socket = WebSocket::connect(edge.address(), "/ws");
+    is_ill.store(true, Ordering::SeqCst);
     edge.log_line(&["server is down"]);
     socket.expect_close(1012);
     edge.log_line(&["websocket", "reason=\"server_down\"", "by=\"edge\"", "code=1012"]);
@@ -352,7 +364,7 @@ fn who_is_moved_gets_whole_frames_and_the_server_hears_of_it() {
         let mut socket = script::accepts(request, peer);
         let frame = server_frame(Opcode::Text, b"one frame, in two halves");
         socket.peer.send(&frame[..10]);
-        let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(10));
+        let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(60));
         socket.peer.send(&frame[10..]);
         let _ = told.send(socket.next());
     });

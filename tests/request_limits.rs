@@ -157,7 +157,7 @@ fn a_body_that_drips_holds_its_server_for_a_bounded_time() {
     // Never silent for a timeout.
     let mut drips = peer.another();
     let dripping = std::thread::spawn(move || {
-        for _ in 0..40 {
+        for _ in 0..100 {
             std::thread::sleep(Duration::from_millis(200));
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drips.send("x"))).is_err() {
                 return;
@@ -165,7 +165,7 @@ fn a_body_that_drips_holds_its_server_for_a_bounded_time() {
         }
     });
     peer.response().expect(408);
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     peer.expect_gone();
     dripping.join().expect("it drips until it cannot");
 }
@@ -190,7 +190,7 @@ fn an_early_answer_is_passed_on_and_its_connection_is_not_used_again() {
 
 #[test]
 fn a_body_that_does_not_go_on_behind_its_answer_gets_no_second_one() {
-    let more = "[timeout]\nclient = \"30s\"\nhttp-request = \"1s\"\nhttp-keep-alive = \"1s\"\n";
+    let more = "[timeout]\nclient = \"30s\"\nhttp-request = \"3s\"\nhttp-keep-alive = \"3s\"\n";
     let rig = Rig::new("", more, |request, peer| {
         script::answers(200, "early")(request, peer);
         peer.expect_gone();

@@ -227,7 +227,7 @@ fn logging_out_closes_all_of_ones_websockets_on_both_servers_and_nobody_elses() 
 
 #[test]
 fn a_session_that_ends_ends_its_websockets() {
-    let Some(secure) = Secure::start(&[("SESSION_SECONDS", "8")]) else { return };
+    let Some(secure) = Secure::start(&[("SESSION_SECONDS", "15")]) else { return };
     let Some(ann) = Person::log_in(&secure, "ann") else { return };
     ann.connect("by-token", "server1");
     ann.wait_until_ended_with("3000");

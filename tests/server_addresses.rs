@@ -242,7 +242,7 @@ fn of_a_client_without_an_address_nothing_is_said() {
     let _edge = Tidewire::run_in(command(), directory, &config);
     for _ in 0..2 {
         let mut stream = UnixStream::connect(&path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let request = GET.replacen("Host", "Connection: close\r\nHost", 1);
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -260,7 +260,8 @@ fn probes_say_that_they_are_the_edge_s_own() {
         let ear = Ear::start();
         let check = format!(
             "server = [{{ name = \"a\", address = \"{}\", check = true }}]\nsend_proxy = \"v1\"\n\
-             check = {{ type = \"{kind}\", path = \"/check\", interval = \"50ms\" }}",
+             check = {{ type = \"{kind}\", path = \"/check\", interval = \"50ms\", \
+             timeout = \"20s\" }}",
             ear.address
         );
         let _edge = edge_with(ear.address, &check);
@@ -293,7 +294,8 @@ fn edge_with(server: SocketAddr, backend: &str) -> Tidewire {
 fn haproxy_nginx_and_tidewire_take_it() {
     for version in ["v1", "v2"] {
         let send = format!(
-            "send_proxy = \"{version}\"\ncheck = {{ type = \"http\", interval = \"50ms\" }}"
+            "send_proxy = \"{version}\"\n\
+             check = {{ type = \"http\", interval = \"50ms\", timeout = \"20s\" }}"
         );
         let checked = |server: SocketAddr| {
             let server = format!("{{ name = \"a\", address = \"{server}\", check = true }}");

@@ -279,10 +279,11 @@ fn a_server_that_was_found_has_the_name_that_it_was_found_by() {
         let source = source.replace("{port}", &port);
         let found = format!(
             "tls = {{ ca = \"ca.pem\" }}\n\
-             discovery = {{ {source}, nameserver = [\"{}\"], timeout = \"1s\" }}\n",
+             discovery = {{ {source}, nameserver = [\"{}\"], timeout = \"10s\" }}\n",
             names.address()
         );
         let edge = rig.run(&edge(&[], &found));
+        edge.wait_until_ready();
         get(edge.address(), "/").expect(200);
         let names: Vec<_> = server.greeted().into_iter().map(|it| it.server_name).collect();
         assert_eq!(names, [Some(heard.to_owned())]);
@@ -584,7 +585,8 @@ fn probes_speak_tls_as_clients_connections_do() {
             ("wrong", wrong.address(), ", check = true"),
         ];
         let check = format!(
-            "tls = {{ ca = \"ca.pem\" }}\ncheck = {{ {check}, interval = \"50ms\", rise = 1, fall = 2 }}\n"
+            "tls = {{ ca = \"ca.pem\" }}\n\
+             check = {{ {check}, interval = \"50ms\", timeout = \"20s\", rise = 1, fall = 2 }}\n"
         );
         let mut edge = rig.run(&edge_of(&servers, &check));
         edge.log_line(&["WARN", "server is down", "wrong", "is of an issuer that is not believed"]);
@@ -607,29 +609,29 @@ fn probes_speak_no_tls_where_the_configuration_says_so() {
     let plain = Backend::start(script::answers(200, "well"));
     let port = plain.address().port();
     let servers = [("a", server.address(), ", check = true")];
-    let config = |tls: &str| {
+    let config = |more: &str| {
         let check = "type = \"http\", interval = \"50ms\", rise = 1, fall = 2";
-        let check = format!("check = {{ {check}, port = {port}{tls} }}\n");
+        let check = format!("check = {{ {check}, port = {port}, {more} }}\n");
         edge_of(&servers, &format!("tls = {{ ca = \"ca.pem\" }}\n{check}"))
     };
     let with_tls = {
         let dir = tempfile::tempdir().unwrap();
         write(&dir.path().join("ca.pem"), rig.ca.pem());
-        let mut edge = Tidewire::run_in(command(), dir, &config(", tls = true"));
+        let mut edge = Tidewire::run_in(command(), dir, &config("tls = true, timeout = \"1s\""));
         edge.log_line(&["WARN", "server is down"]);
         edge
     };
     drop(with_tls);
     plain.requests();
     // Another port is another listener: TLS is for the servers' own.
-    let edge = rig.run(&config(""));
+    let edge = rig.run(&config("timeout = \"20s\""));
     assert_eq!(plain.request().target, "/");
     get(edge.address(), "/").expect(200);
 }
 
 /// An edge whose server is on the Unix socket `app.sock`, with `server` in its table.
 fn edge_by_socket(server: &str, tls: &str) -> String {
-    let check = "type = \"http\", interval = \"50ms\", rise = 1, fall = 1";
+    let check = "type = \"http\", interval = \"50ms\", timeout = \"20s\", rise = 1, fall = 1";
     let nobody = "127.0.0.1:1".parse().unwrap();
     let more = format!("tls = {{ ca = \"ca.pem\"{tls} }}\ncheck = {{ {check} }}\n");
     edge_of(&[("a", nobody, server)], &more).replace("\"127.0.0.1:1\"", "\"unix:app.sock\"")
@@ -657,8 +659,7 @@ fn tls_is_spoken_on_unix_sockets_by_clients_and_probes() {
         let greeted = node.greeted();
         assert!(greeted.iter().all(|it| it.server_name.as_deref() == Some(name)), "{greeted:?}");
         // The first of them had the keys of a probe's connection to begin with.
-        let resumed = edge.metric("edge_server_tls_handshakes_total", &["result=\"resumed\""]);
-        assert_eq!(resumed, 2.0);
+        edge.expect_metric("edge_server_tls_handshakes_total", &["result=\"resumed\""], 2.0);
         assert!(door.accepted() >= 5);
     }
 }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use tidewire_testkit::attack::{Delivery, Outcome, strike};
+use tidewire_testkit::deadline::until;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::tidewire::{Tidewire, edge};
 use tidewire_testkit::witness::Witness;
@@ -593,7 +594,7 @@ fn what_is_asked_around_a_request_stays_with_it() {
 
 #[test]
 fn what_is_behind_a_request_is_the_next_one_or_nothing() {
-    let lane = Lane::start();
+    let lane = Lane::start(PATIENT);
     let twice = [get(""), get(""), get("")].concat();
     let outcome = strike(
         lane.edge.address(),
@@ -613,7 +614,7 @@ fn what_is_behind_a_request_is_the_next_one_or_nothing() {
         PATIENCE,
     );
     assert_eq!(outcome.statuses().first(), Some(&200));
-    lane.check_honest();
+    lane.check_honest().unwrap();
 }
 
 /// Sends each row in each way, some at a time, each through an edge and to a witness that no other
@@ -625,13 +626,15 @@ fn try_all(rows: Vec<Row>) {
     thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
-                let mut lane = Lane::start();
+                let mut lane = Lane::start(HASTY);
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let wrong = lane.try_row(row);
-                    if !wrong.is_empty() {
-                        failed.lock().unwrap().extend(wrong);
-                        lane = Lane::start();
+                    if lane.try_row(row).is_empty() {
+                        continue;
                     }
+                    // Who is held up is cut at a deadline. What is wrong is so with more time, too.
+                    let wrong = Lane::start(PATIENT).try_row(row);
+                    failed.lock().unwrap().extend(wrong);
+                    lane = Lane::start(HASTY);
                 }
             });
         }
@@ -649,16 +652,19 @@ struct Lane {
 }
 
 impl Lane {
-    fn start() -> Self {
+    /// With these deadlines for clients.
+    fn start(deadlines: &str) -> Self {
         let witness = Witness::start();
         // One worker, so that all share its connections to the server.
-        let timeouts = "[timeout]\nhttp_request = \"1s\"\nclient = \"1s\"\nserver = \"2s\"";
-        let config = format!("workers = 1\n{}", edge(&[witness.address()], timeouts));
+        let timeouts = format!("[timeout]\n{deadlines}server = \"20s\"");
+        let config = format!("workers = 1\n{}", edge(&[witness.address()], &timeouts));
         let edge = Tidewire::run(&config);
-        let honest = Mutex::new(Peer::connect(edge.address()));
-        let lane = Self { witness, edge, honest, asked: AtomicUsize::new(0) };
-        lane.check_honest();
-        lane
+        // Who is too late with its first request is another one.
+        let honest = until("an honest client is served", || {
+            let mut peer = Peer::connect(edge.address());
+            check_answer(&mut peer, "/honest").is_ok().then_some(peer)
+        });
+        Self { witness, edge, honest: Mutex::new(honest), asked: AtomicUsize::new(0) }
     }
 
     /// What is wrong with how a row was answered.
@@ -704,28 +710,39 @@ impl Lane {
         if first >= 400 && first != 404 && outcome.answers.len() > 1 {
             return Err("another answer follows a refusal".into());
         }
-        self.check_honest();
-        Ok(())
+        self.check_honest()
     }
 
     /// An honest client that has been there, and one that comes, get their own answers.
-    #[track_caller]
-    fn check_honest(&self) {
+    fn check_honest(&self) -> Result<(), String> {
         let asked = self.asked.fetch_add(2, Ordering::Relaxed);
         let mut kept = self.honest.lock().unwrap();
-        check_answer(&mut kept, &format!("/honest/{asked}"));
+        check_answer(&mut kept, &format!("/honest/{asked}"))?;
         let mut fresh = Peer::connect(self.edge.address());
-        check_answer(&mut fresh, &format!("/honest/{}", asked + 1));
+        check_answer(&mut fresh, &format!("/honest/{}", asked + 1))
     }
 }
 
-#[track_caller]
-fn check_answer(peer: &mut Peer, path: &str) {
-    peer.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
-    let answer = peer.response().expect(200).text();
-    assert!(answer.ends_with(&format!(" GET {path}")), "{answer} for {path}");
+fn check_answer(peer: &mut Peer, path: &str) -> Result<(), String> {
+    let text = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    peer.try_send(text.as_bytes()).map_err(|error| format!("{error} for {path}"))?;
+    // Who has come too late finds the end.
+    match peer.wait() {
+        Ok(1..) => {}
+        other => return Err(format!("{other:?} for {path}")),
+    }
+    let answer = peer.response();
+    if answer.status == 200 && answer.text().ends_with(&format!(" GET {path}")) {
+        Ok(())
+    } else {
+        Err(format!("{} {} for {path}", answer.status, answer.text()))
+    }
 }
 
 const LANES: usize = 12;
+/// So that what waits for more does not wait for long.
+const HASTY: &str = "http_request = \"1s\"\nclient = \"1s\"\n";
+/// Longer than anybody is held up.
+const PATIENT: &str = "http_request = \"5s\"\nclient = \"5s\"\n";
 /// Longer than the edge's own.
 const PATIENCE: Duration = Duration::from_secs(8);

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use tidewire_testkit::child::Child;
@@ -67,7 +68,7 @@ impl Rig {
 
     /// What becomes of so many clients at once.
     fn run(&self, count: usize, options: &str) -> Vec<Client> {
-        let ended = self.clients(count, options).wait();
+        let ended = self.clients(count, options).wait_for(Duration::from_secs(60));
         let lines = ended.stdout.iter().map(|line| serde_json::from_str(line));
         let clients: Vec<_> = lines.map(|line| Client::of(&line.expect("JSON"))).collect();
         assert_eq!(clients.len(), count, "{:#?}", ended.stderr);
@@ -137,9 +138,10 @@ fn clients_that_begin_with_websocket_need_nothing() {
 #[test]
 fn without_stickiness_sessions_are_unknown() {
     let Some(rig) = Rig::start("stick = { session = { query = \"sid\" } }", "") else { return };
-    let clients = rig.run(12, "{}");
+    // Each has several requests, and both servers are asked in turn: few can be lucky.
+    let clients = rig.run(16, "{}");
     let lost = clients.iter().filter(|it| it.error.is_some()).count();
-    assert!(lost >= 6, "the tests above would pass without stickiness: {clients:#?}");
+    assert!(lost >= 4, "the tests above would pass without stickiness: {clients:#?}");
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn clients_with_cookies_need_no_memory_of_sessions() {
     let stick = "stick = { insert = {}, secret = \"0123456789abcdef\" }";
     let Some(rig) = Rig::start("stick = { session = { query = \"sid\" } }", stick) else { return };
     expect_served(&rig, &rig.run(8, r#"{ "withCredentials": true }"#), "websocket");
-    let lost = rig.run(8, "{}").iter().filter(|it| it.error.is_some()).count();
+    let lost = rig.run(16, "{}").iter().filter(|it| it.error.is_some()).count();
     assert!(lost >= 4, "who keeps no cookies is lost");
 }
 

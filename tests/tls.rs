@@ -138,10 +138,7 @@ fn a_strict_listener_refuses_unknown_names_and_none() {
         assert!(why.contains("UnrecognisedName"), "{name}: {why}");
     }
     rig.edge.log_line(&["reason=\"tls_handshake\"", "phase=\"tls\"", "b.test"]);
-    until("both are counted", || {
-        let count = rig.edge.metric("edge_tls_handshake_failures_total", &["unknown_name"]);
-        (count == 2.0).then_some(())
-    });
+    rig.edge.expect_metric("edge_tls_handshake_failures_total", &["unknown_name"], 2.0);
 }
 
 #[test]
@@ -178,10 +175,7 @@ fn versions_1_2_and_1_3_are_spoken_and_nothing_older() {
         let said = s_client(&rig, &[version, "-cipher", "ALL:@SECLEVEL=0"]);
         assert!(said.contains("alert") && said.contains("Cipher is (NONE)"), "{said}");
     }
-    until("both are counted", || {
-        let count = rig.edge.metric("edge_tls_handshake_failures_total", &["nothing_shared"]);
-        (count == 2.0).then_some(())
-    });
+    rig.edge.expect_metric("edge_tls_handshake_failures_total", &["nothing_shared"], 2.0);
     // Even when a client leaves with the last word of its handshake, that was one.
     rig.edge.expect_metric("edge_tls_handshakes_total", &["full"], 2.0);
 }
@@ -223,16 +217,14 @@ fn a_probe_of_the_port_is_no_failed_handshake() {
     broken.send([22, 3, 1]);
     broken.finish();
     rig.edge.log_line(&["connection", "reason=\"tls_handshake\""]);
-    until("the one that spoke is counted", || {
-        let eof = rig.edge.metric("edge_ends_total", &["eof"]);
-        let failed = rig.edge.metric("edge_tls_handshakes_total", &["failed"]);
-        (eof == 1.0 && failed == 1.0).then_some(())
-    });
+    // The one that spoke is counted.
+    rig.edge.expect_metric("edge_ends_total", &["eof"], 1.0);
+    rig.edge.expect_metric("edge_tls_handshakes_total", &["failed"], 1.0);
 }
 
 #[test]
 fn a_slow_handshake_is_cut_at_client_hs() {
-    let mut rig = Rig::one("", "[timeout]\nclient_hs = \"1s\"\n");
+    let mut rig = Rig::one("", "[timeout]\nclient_hs = \"3s\"\n");
     let begun = Instant::now();
     let mut silent = Peer::connect(rig.edge.address());
     let mut slow = Peer::connect(rig.edge.address());
@@ -240,11 +232,11 @@ fn a_slow_handshake_is_cut_at_client_hs() {
     silent.expect_gone();
     slow.expect_gone();
     let took = begun.elapsed();
-    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(6), "{took:?}");
+    assert!(took > Duration::from_millis(2900) && took < Duration::from_secs(12), "{took:?}");
     rig.edge.log_line(&["connection", "reason=\"client_hs_timeout\"", "phase=\"tls\""]);
     // What is served has its own time.
     let mut peer = rig.connect(&rig.client(), "a.test");
-    std::thread::sleep(Duration::from_millis(1300));
+    std::thread::sleep(Duration::from_millis(3300));
     ask(&mut peer);
 }
 

@@ -119,7 +119,7 @@ fn files_that_are_wrong_change_nothing_and_are_said_once() {
     rig.edge.log_line(&["ERROR", "live.pem` has no certificate"]);
     assert!(rig.connect("old.test").is_some());
     // The other half comes, and all is well.
-    other.write(rig.dir(), "live");
+    write(&rig.dir().join("live.pem"), &other.cert);
     rig.wait_for("ok", 1.0);
     assert!(rig.connect("other.test").is_some());
     // Each wrong state was read once, however often it was looked at.
@@ -128,8 +128,10 @@ fn files_that_are_wrong_change_nothing_and_are_said_once() {
 
 #[test]
 fn an_expired_certificate_does_not_take_the_place_of_a_good_one() {
-    let rig = Rig::new("200ms", for_old);
+    // By a hangup: it must not be read between its two files.
+    let rig = Rig::new("0s", for_old);
     rig.ca.sign(Wanted::server(&["old.test"]).between(2020, 2021)).write(rig.dir(), "live");
+    rig.edge.child.signal(Signal::HUP);
     rig.wait_for("failed", 1.0);
     assert!(rig.connect("old.test").is_some());
 }

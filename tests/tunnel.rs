@@ -126,7 +126,7 @@ fn a_closing_handshake_that_nobody_follows_up_ends_all_the_same() {
     );
     let start = Instant::now();
     rig.open().expect_close(1000);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let mut edge = rig.edge;
     edge.log_line(&["websocket", "by=\"server\"", "reason=\"close\"", "code=1000"]);
 }
@@ -139,7 +139,7 @@ fn a_reset_of_one_side_ends_the_other() {
         let _ = ended.send(socket.next());
     });
     rig.open().peer.reset();
-    let got = wait.recv_timeout(Duration::from_secs(5)).expect("the server hears of it");
+    let got = wait.recv_timeout(Duration::from_secs(20)).expect("the server hears of it");
     assert!(matches!(got, Got::Close(Some(1001), _) | Got::End), "{got:?}");
 }
 
@@ -151,7 +151,7 @@ fn a_server_that_dies_takes_no_client_s_time() {
     let start = Instant::now();
     rig.server = Backend::start(script::echoes);
     socket.peer.expect_gone();
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 // Who does not read.
@@ -236,22 +236,27 @@ fn one_stalled_tunnel_does_not_hold_up_the_others() {
 
 // Timeouts.
 
-/// The tunnel ends by itself, not before `least`, for `reason`.
+/// The tunnel ends by itself, not before `least` has passed since `start`, for `reason`.
 #[track_caller]
-fn check_timeout(mut rig: Rig, mut socket: WebSocket, least: Duration, reason: &str) {
-    let start = Instant::now();
+fn check_timeout(
+    (mut rig, start): (Rig, Instant),
+    mut socket: WebSocket,
+    least: Duration,
+    reason: &str,
+) {
     socket.peer.expect_gone();
     let taken = start.elapsed();
     assert!(taken + Duration::from_millis(150) > least, "after {taken:?}");
-    assert!(taken < least + Duration::from_secs(3), "after {taken:?}");
+    assert!(taken < least + Duration::from_secs(10), "after {taken:?}");
     rig.edge.log_line(&["websocket", &format!("reason=\"{reason}\""), "by=\"edge\""]);
 }
 
 #[test]
 fn a_tunnel_on_which_nothing_passes_ends() {
     let rig = Rig::with(script::echoes, "[timeout]\ntunnel = \"400ms\"");
+    let start = Instant::now();
     let socket = rig.open();
-    check_timeout(rig, socket, Duration::from_millis(400), "tunnel_timeout");
+    check_timeout((rig, start), socket, Duration::from_millis(400), "tunnel_timeout");
 }
 
 #[test]
@@ -262,10 +267,10 @@ fn a_client_whose_tunnel_timed_out_is_told_so() {
 
 #[test]
 fn pings_keep_a_tunnel_open() {
-    let rig = Rig::with(script::echoes, "[timeout]\ntunnel = \"1500ms\"");
+    let rig = Rig::with(script::echoes, "[timeout]\ntunnel = \"4s\"");
     let mut socket = rig.open();
     for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_secs(1));
         socket.send_frame(Opcode::Ping, b"");
         assert_eq!(socket.next(), Got::Pong(Vec::new()));
     }
@@ -275,8 +280,9 @@ fn pings_keep_a_tunnel_open() {
 fn a_server_has_client_fin_to_end_what_its_client_has_ended() {
     let rig = Rig::with(script::stalls_after_101, "[timeout]\nclient-fin = \"300ms\"");
     let mut socket = rig.open();
+    let start = Instant::now();
     socket.peer.finish();
-    check_timeout(rig, socket, Duration::from_millis(300), "client_fin_timeout");
+    check_timeout((rig, start), socket, Duration::from_millis(300), "client_fin_timeout");
 }
 
 #[test]
@@ -292,7 +298,7 @@ fn a_client_has_server_fin_to_end_what_its_server_has_ended() {
 
 #[test]
 fn a_head_that_does_not_come_is_a_408() {
-    let rig = Rig::with(script::echoes, "[timeout]\nhttp-request = \"300ms\"");
+    let rig = Rig::with(script::echoes, "[timeout]\nhttp-request = \"3s\"");
     let mut peer = Peer::connect(rig.edge.address());
     peer.send("GET / HTTP/1.1\r\nHost: a");
     peer.response().expect(408);
@@ -309,7 +315,7 @@ fn a_head_that_does_not_come_is_a_408() {
         }
     });
     peer.response().expect(408);
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
     peer.close();
     drop(enough);
     let _ = dripper.join();
@@ -330,5 +336,5 @@ fn a_kept_connection_is_closed_after_its_own_timeout() {
     peer.response().expect(200);
     let start = Instant::now();
     peer.expect_end();
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }

@@ -86,7 +86,8 @@ fn nodes_and_nginx_are_reached_by_theirs() {
          [hub]\nnode = \"server1\"\n[[route]]\npath = \"/ws/{topic}\"\n\
          hub = { topic = \"{topic}\", reply = \"Received: {message}\" }\n";
     let _node = Tidewire::run_in(command(), directory, node);
-    let check = "check = { type = \"websocket\", path = \"/ws/check\", interval = \"100ms\" }";
+    let check = "check = { type = \"websocket\", path = \"/ws/check\", interval = \"100ms\", \
+                 timeout = \"20s\" }";
     let edge = Tidewire::run(&config(&at(&path), "check = true", check));
     until("a probe has succeeded", || {
         (edge.metric("edge_server_checks_total", &[]) >= 2.0).then_some(())
@@ -111,7 +112,8 @@ fn probes_go_by_the_socket_and_say_what_is_in_the_way() {
     let backend = Backend::start(script::mirrors);
     let directory = directory();
     let path = directory.path().join("app.sock");
-    let check = "check = { type = \"http\", interval = \"50ms\", rise = 1, fall = 1 }";
+    let check = "check = { type = \"http\", interval = \"50ms\", timeout = \"20s\", rise = 1, \
+                 fall = 1 }";
     let mut edge = Tidewire::run(&config(&at(&path), "check = true", check));
     until_servers_say(&edge, &["down", "app.sock: its server is not there, or listens elsewhere"]);
     edge.log_line(&["WARN", "server is down", "its server is not there"]);

@@ -60,7 +60,7 @@ fn config(server: std::net::SocketAddr, listen: &str, more: &str) -> String {
 
 fn ask(path: &Path, text: &str) -> String {
     let mut stream = UnixStream::connect(path).expect("somebody listens");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut answer = String::new();
     // Whoever is not let in is closed, perhaps before all is written or read.
     let _ = stream.write_all(text.as_bytes());

@@ -29,7 +29,9 @@ fn ca(state: &Path) -> String {
 #[test]
 fn it_is_made_once_for_its_user_only_and_says_how_to_trust_it() {
     let state = tempfile::tempdir().unwrap();
-    let first = up(state.path());
+    let mut first = up(state.path());
+    // The last line.
+    first.log_line(&["Ctrl-C"]);
     let said = first.child.stdout().join("\n");
     let address = first.address();
     let path = state.path().join("tidewire/development");

@@ -355,7 +355,7 @@ fn what_a_client_says_after_the_server_s_end_is_delivered() {
     assert_eq!(socket.text(), "bye");
     assert_eq!(socket.next(), Got::End);
     socket.send("last words");
-    let heard = heard.recv_timeout(Duration::from_secs(5)).expect("the server hears them");
+    let heard = heard.recv_timeout(Duration::from_secs(20)).expect("the server hears them");
     assert_eq!(heard, "last words");
 }
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use tidewire_testkit::attack::{Delivery, Outcome, strike, try_each};
+use tidewire_testkit::http::Response;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::tidewire::Tidewire;
 use tidewire_testkit::websocket::{KEY, Opcode, WebSocket, client_frame, handshake, switch};
@@ -137,24 +138,32 @@ fn a_handshake_that_is_none_opens_no_way_past_the_routes() {
         before_host("a NUL", "X: a\0b", &[400], Nothing),
         row("no Host", HOST, "", &[400], Nothing),
     ];
-    try_each(&rows, LANES, |row| {
-        let rig = Rig::start(None);
-        let outcome = rig.strike(&row.bytes);
-        let first = outcome.statuses().first().copied().unwrap_or(0);
-        let wrong = |what: String| Err(format!("{}: {what} ({:?})", row.name, outcome.statuses()));
-        if !row.expected.contains(&first) {
-            return wrong(format!("{first} instead of {:?}", row.expected));
-        }
-        rig.judge(&outcome).or_else(&wrong)?;
-        let heard: Vec<Hears> = rig.heard().iter().map(what_is_heard).collect();
-        let fits = match row.hears {
-            Nothing => heard.is_empty(),
-            Plain => heard == [Plain] || first == 400 && heard.is_empty(),
-            Handshake => heard == [Handshake],
-            Either => true,
-        };
-        if fits { Ok(()) } else { wrong(format!("the server hears {heard:?}")) }
-    });
+    try_each(&rows, LANES, |row| try_with_more_time(|deadlines| try_row(row, deadlines)));
+}
+
+/// What is wrong with how a handshake that is none was answered.
+fn try_row(row: &Row, deadlines: &str) -> Result<(), String> {
+    let rig = Rig::start(None, deadlines);
+    let outcome = rig.strike(&row.bytes);
+    let first = outcome.statuses().first().copied().unwrap_or(0);
+    let wrong = |what: String| Err(format!("{}: {what} ({:?})", row.name, outcome.statuses()));
+    if !row.expected.contains(&first) {
+        return wrong(format!("{first} instead of {:?}", row.expected));
+    }
+    rig.judge(&outcome).or_else(&wrong)?;
+    let heard: Vec<Hears> = rig.heard().iter().map(what_is_heard).collect();
+    let fits = match row.hears {
+        Nothing => heard.is_empty(),
+        Plain => heard == [Plain] || first == 400 && heard.is_empty(),
+        Handshake => heard == [Handshake],
+        Either => true,
+    };
+    if fits { Ok(()) } else { wrong(format!("the server hears {heard:?}")) }
+}
+
+/// Who is held up is cut at a deadline. What is wrong is so with more time, too.
+fn try_with_more_time(attempt: impl Fn(&str) -> Result<(), String>) -> Result<(), String> {
+    attempt(HASTY).or_else(|_| attempt(PATIENT))
 }
 
 /// What a server may be told, and what it hears is one clean handshake and nothing more.
@@ -231,7 +240,7 @@ fn a_handshake_reaches_the_server_clean() {
         ),
     ];
     try_each(&rows, LANES, |row| {
-        let rig = Rig::start(None);
+        let rig = Rig::start(None, PATIENT);
         let mut peer = Peer::connect(rig.edge.address());
         peer.send(&row.bytes);
         let answer = peer.response();
@@ -264,7 +273,7 @@ fn a_server_that_only_seems_to_agree_is_not_believed() {
         format!("{method} /row HTTP/1.1\r\nHost: a.test\r\nSec-WebSocket-Key: {KEY}\r\n\r\n")
     };
     let post = "POST /row HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nab".to_owned();
-    let mut rows = Vec::new();
+    let mut rows: Vec<Case> = Vec::new();
     for (name, answer) in [
         ("no Accept", without(accept)),
         ("a wrong Accept", instead("s3pPLMBi", "AAAAAAAA")),
@@ -308,40 +317,48 @@ fn a_server_that_only_seems_to_agree_is_not_believed() {
     ] {
         rows.push((name, handshake.clone(), answer, status));
     }
-    try_each(&rows, LANES, |(name, bytes, answer, expected)| {
-        let acts = vec![Act::Body, Act::send(answer)];
-        let mut acts_then_close = acts.clone();
-        if *name == "a 200 without an end" {
-            acts_then_close.push(Act::Wait(Duration::from_millis(50)));
-            acts_then_close.push(Act::Close);
-        }
-        let rig = Rig::start(Some(acts_then_close));
-        let outcome = rig.strike(bytes);
-        let first = outcome.statuses().first().copied();
-        let wrong = |what: String| Err(format!("{name}: {what} ({:?})", outcome.statuses()));
-        // The answer to a HEAD has a length and no body.
-        let is_head = bytes.starts_with("HEAD") && outcome.rest.starts_with(b"HTTP/1.1 502");
-        if first != Some(*expected) && !is_head {
-            return wrong(format!("not {expected}, {:?}", String::from_utf8_lossy(&outcome.rest)));
-        }
-        let answer = outcome.answers.first();
-        if answer.is_some_and(|it| it.headers.has("sec-websocket-accept") && it.status != 200) {
-            return wrong("the server's word for it reaches the client".into());
-        }
-        rig.judge(&outcome).or_else(&wrong)?;
-        let row_line = rig.heard().first().map(|it| it.connection);
-        let again = rig.witness.seen().iter().filter(|it| Some(it.connection) == row_line).count();
-        if again > 1 {
-            return wrong("the server's connection is used again".into());
-        }
-        Ok(())
-    });
+    try_each(&rows, LANES, |row| try_with_more_time(|deadlines| try_answer(row, deadlines)));
+}
+
+/// What is tried of a server: its name, what a client sends, the answer, and the status that the
+/// client gets.
+type Case = (&'static str, String, String, u16);
+
+/// What is wrong with what becomes of a server's answer.
+fn try_answer((name, bytes, answer, expected): &Case, deadlines: &str) -> Result<(), String> {
+    let acts = vec![Act::Body, Act::send(answer)];
+    let mut acts_then_close = acts.clone();
+    if *name == "a 200 without an end" {
+        acts_then_close.push(Act::Wait(Duration::from_millis(50)));
+        acts_then_close.push(Act::Close);
+    }
+    let rig = Rig::start(Some(acts_then_close), deadlines);
+    let outcome = rig.strike(bytes);
+    let first = outcome.statuses().first().copied();
+    let wrong = |what: String| Err(format!("{name}: {what} ({:?})", outcome.statuses()));
+    // The answer to a HEAD has a length and no body.
+    let is_head = bytes.starts_with("HEAD") && outcome.rest.starts_with(b"HTTP/1.1 502");
+    if first != Some(*expected) && !is_head {
+        return wrong(format!("not {expected}, {:?}", String::from_utf8_lossy(&outcome.rest)));
+    }
+    let answer = outcome.answers.first();
+    if answer.is_some_and(|it| it.headers.has("sec-websocket-accept") && it.status != 200) {
+        return wrong("the server's word for it reaches the client".into());
+    }
+    rig.judge(&outcome).or_else(&wrong)?;
+    let row_line = rig.heard().first().map(|it| it.connection);
+    let again = rig.witness.seen().iter().filter(|it| Some(it.connection) == row_line).count();
+    if again > 1 {
+        return wrong("the server's connection is used again".into());
+    }
+    Ok(())
 }
 
 /// What comes behind a handshake waits for the 101, and goes nowhere without one.
 #[test]
 fn frames_behind_a_handshake_are_not_a_request_when_it_fails() {
-    let rig = Rig::start(Some(vec![Act::send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")]));
+    let answer = Act::send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let rig = Rig::start(Some(vec![answer]), PATIENT);
     // A frame whose payload, masked with zeros, is a request.
     let mut frame = vec![0x82, 0x80 | 126, 0, BEHIND.len() as u8, 0, 0, 0, 0];
     frame.extend_from_slice(BEHIND.as_bytes());
@@ -351,7 +368,7 @@ fn frames_behind_a_handshake_are_not_a_request_when_it_fails() {
         assert_eq!(outcome.statuses().first(), Some(&200), "{outcome:?}");
         rig.judge(&outcome).unwrap();
     }
-    let rig = Rig::start(None);
+    let rig = Rig::start(None, PATIENT);
     let mut peer = Peer::connect(rig.edge.address());
     peer.send(
         [handshake("/ws").as_bytes(), &client_frame(Opcode::Text, BEHIND.as_bytes())].concat(),
@@ -368,8 +385,9 @@ struct Rig {
 }
 
 impl Rig {
-    /// Its server does as told when `/row` is asked for, and otherwise as it should.
-    fn start(acts: Option<Vec<Act>>) -> Self {
+    /// Its server does as told when `/row` is asked for, and otherwise as it should. Clients have
+    /// these deadlines.
+    fn start(acts: Option<Vec<Act>>, deadlines: &str) -> Self {
         let witness = Witness::acting(move |head, number| {
             if let (Some(acts), "/row") = (&acts, head.target.as_str()) {
                 return acts.clone();
@@ -380,7 +398,7 @@ impl Rig {
             }
             vec![Act::Body, Act::Send(numbered(head, number))]
         });
-        let edge = Tidewire::run(&guarded(&witness));
+        let edge = Tidewire::run(&guarded(&witness, deadlines));
         Self { witness, edge }
     }
 
@@ -399,11 +417,11 @@ impl Rig {
     /// The server has neither seen what it must not see nor been left in doubt, and the edge has
     /// not let the client through to it.
     fn judge(&self, outcome: &Outcome) -> Result<(), String> {
-        let mut honest = Peer::connect(self.edge.address());
-        honest.send("GET /honest HTTP/1.1\r\nHost: a.test\r\n\r\n");
-        let answer = honest.response();
-        if answer.status != 200 || !answer.text().ends_with(" GET /honest") {
-            return Err(format!("an honest client gets {} {}", answer.status, answer.text()));
+        let honest = b"GET /honest HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+        let heard = strike(self.edge.address(), honest, Delivery::Whole, PATIENCE);
+        let is_own = |it: &Response| it.status == 200 && it.text().ends_with(" GET /honest");
+        if !heard.answers.first().is_some_and(is_own) {
+            return Err(format!("an honest client gets {heard:?}"));
         }
         if let Some(doubt) = self.witness.doubts().first() {
             return Err(format!("the server was left in doubt: {doubt:?}"));
@@ -425,7 +443,7 @@ fn what_is_heard(seen: &Seen) -> Hears {
     if seen.head.is_handshake() { Handshake } else { Plain }
 }
 
-fn guarded(witness: &Witness) -> String {
+fn guarded(witness: &Witness, deadlines: &str) -> String {
     format!(
         r#"workers = 1
 [[listen]]
@@ -444,13 +462,16 @@ backend = "nodes"
 name = "nodes"
 server = [{{ name = "a", address = "{}" }}]
 [timeout]
-http_request = "1s"
-client = "1s"
-server = "2s"
+{deadlines}server = "20s"
 "#,
         witness.address()
     )
 }
+
+/// So that what waits for more does not wait for long.
+const HASTY: &str = "http_request = \"1s\"\nclient = \"1s\"\n";
+/// Longer than anybody is held up.
+const PATIENT: &str = "http_request = \"5s\"\nclient = \"5s\"\n";
 
 const LANES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(8);

@@ -21,7 +21,7 @@ fn edge_with_long_answers(directory: &Path) -> (Backend, Tidewire) {
     std::fs::write(directory.join("long.txt"), &long).unwrap();
     let server = Backend::start(script::answers(200, &long));
     let own = format!(
-        "[timeout]\nhttp_keep_alive = \"500ms\"\n\
+        "[timeout]\nhttp_keep_alive = \"2500ms\"\n\
          [[route]]\npath = \"/file/*\"\nstatic = {{ dir = {directory:?} }}\n\
          [[route]]\npath = \"/own\"\nrespond = {{ status = 200, body = \"{long}\" }}\n\
          [[route]]\npath = \"/short\"\nrespond = {{ status = 200, body = \"short\" }}\n"
@@ -60,7 +60,7 @@ fn check_whole(mut peer: Peer, what: &str) {
 
 /// What can be written is written meanwhile, and connections are kept for less.
 fn pause() {
-    thread::sleep(Duration::from_millis(1200));
+    thread::sleep(Duration::from_millis(3500));
 }
 
 #[test]

@@ -7,10 +7,10 @@ const autoPong = !process.env.MUTE;
 const server = new WebSocketServer({ port: process.env.PORT, host: '127.0.0.1', autoPong });
 let ended = null;
 server.on('connection', (socket, request) => {
-  const heard = { pings: 0, pongs: [], ended };
+  const heard = { pings: 0, pongs: [] };
   socket.on('ping', () => heard.pings++);
   socket.on('pong', (payload) => heard.pongs.push(payload.toString()));
   socket.on('close', (code) => (ended = code));
-  socket.on('message', () => socket.send(JSON.stringify(heard)));
+  socket.on('message', () => socket.send(JSON.stringify({ ...heard, ended })));
   if (request.url.includes('asks')) socket.ping('of the server');
 });

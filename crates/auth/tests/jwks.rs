@@ -20,6 +20,8 @@ use tidewire_auth::jwt::fault::TokenFault;
 use tidewire_auth::method::{Denied, Method};
 
 const NOW: u64 = 1_700_000_000;
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the server does with the next requests.
 #[derive(Clone)]
@@ -176,7 +178,7 @@ impl Kept {
             if said.contains(expected) {
                 return;
             }
-            assert!(begun.elapsed() < Duration::from_secs(10), "{expected:?}: {said:?}");
+            assert!(begun.elapsed() < PATIENCE, "{expected:?}: {said:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -236,24 +238,22 @@ async fn made_up_ids_cause_few_fetches() {
         kept.verdict(&one.token_with(Some(&index.to_string()))).await;
     }
     assert_eq!(issuer.asked(), 1);
-    assert!(begun.elapsed() < Duration::from_secs(4), "nobody waits for what will not come");
+    // A busy machine takes its time; 200 waits would be longer by far.
+    assert!(begun.elapsed() < PATIENCE, "nobody waits for what will not come");
 }
 
 #[tokio::test]
 async fn keys_outlive_their_issuer_for_a_while() {
     let (issuer, one) = (Issuer::start(None), Signer::new("1"));
     issuer.has(&[&one]);
-    let kept = Kept::of(
-        &issuer,
-        "refresh = '50ms'\nmin_refresh = '20ms'\nstale = '2s'\ntimeout = '100ms'",
-    );
+    let kept = Kept::of(&issuer, "refresh = '50ms'\nmin_refresh = '20ms'\nstale = '6s'");
     assert_eq!(kept.verdict(&one.token()).await, "ann");
     issuer.now(answers("500 Internal Server Error", "X: 1", &""));
     let begun = Instant::now();
     while kept.fetches().1 < 2 {
         assert_eq!(kept.verdict(&one.token()).await, "ann");
         tokio::time::sleep(Duration::from_millis(10)).await;
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < PATIENCE);
     }
     kept.until(&one.token(), "no key is loaded").await;
     assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
@@ -343,12 +343,13 @@ async fn the_answer_says_when_to_ask_again_within_bounds() {
     let (issuer, one) = (Issuer::start(None), Signer::new("1"));
     let keys = json!({ "keys": [one.jwk] });
     issuer.now(answers("200 OK", "Cache-Control: public, max-age=0", &keys));
+    // Before the first is asked for: whoever measures may be late.
+    let begun = Instant::now();
     let kept = Kept::of(&issuer, "min_refresh = '50ms'");
     kept.until(&one.token(), "ann").await;
-    let begun = Instant::now();
     while issuer.asked() < 4 {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < PATIENCE);
     }
     assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
 }

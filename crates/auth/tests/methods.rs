@@ -176,17 +176,25 @@ async fn passwords_are_checked_once_in_a_while() {
     let dir = tempfile::tempdir().unwrap();
     let line = basic::line("ann", "päss:word").unwrap();
     std::fs::write(dir.path().join("users"), format!("{line} {{\"team\":\"a\"}}\n")).unwrap();
-    let method = method_in(dir.path(), "basic = { users = 'users' }").unwrap();
-    let begun = Instant::now();
+    let new = || method_in(dir.path(), "basic = { users = 'users' }").unwrap();
+    let method = new();
     let accepted = basic_of("ann:päss:word").to(&method).await.unwrap();
-    let first = begun.elapsed();
     assert_eq!(accepted.identity.claim("team"), Some(&json!("a")));
     assert_eq!(accepted.found, Found::Header(AUTHORIZATION));
-    let begun = Instant::now();
-    for _ in 0..30 {
+    // The best of some, as a busy machine may hold up any of them.
+    let (mut first, mut more) = (Duration::MAX, Duration::MAX);
+    for _ in 0..3 {
+        let method = new();
+        let begun = Instant::now();
         assert_eq!(said(&basic_of("ann:päss:word").to(&method).await), "ann");
+        first = first.min(begun.elapsed());
+        let begun = Instant::now();
+        for _ in 0..30 {
+            assert_eq!(said(&basic_of("ann:päss:word").to(&method).await), "ann");
+        }
+        more = more.min(begun.elapsed());
     }
-    assert!(begun.elapsed() < first * 10, "{:?}, the first took {first:?}", begun.elapsed());
+    assert!(more < first * 10, "{more:?}, the first took {first:?}");
     // Who is unknown is told as late as who is wrong.
     let wrong = "the name or the password is wrong";
     let begun = Instant::now();
@@ -212,20 +220,27 @@ async fn passwords_do_not_hold_up_the_worker() {
     std::fs::write(dir.path().join("users"), basic::line("ann", "x").unwrap()).unwrap();
     let method = method_in(dir.path(), "basic = { users = 'users' }").unwrap();
     let wrong: Vec<_> = (0..20).map(|index| basic_of(&format!("ann:{index}"))).collect();
-    let all = futures_util::future::join_all(wrong.iter().map(|sent| sent.to(&method)));
-    let ticks = Cell::new(0);
-    let clock = async {
-        loop {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            ticks.set(ticks.get() + 1);
+    let mut seen = Vec::new();
+    // A busy machine may hold up this thread for as long as they take, but not each time.
+    for _ in 0..5 {
+        let all = futures_util::future::join_all(wrong.iter().map(|sent| sent.to(&method)));
+        let ticks = Cell::new(0);
+        let clock = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                ticks.set(ticks.get() + 1);
+            }
+        };
+        let begun = Instant::now();
+        let results = tokio::select! { results = all => results, () = clock => unreachable!() };
+        assert!(results.iter().all(Result::is_err));
+        // One after the other on this thread, they would leave room for a tick between two at most.
+        if ticks.get() > 20 {
+            return;
         }
-    };
-    let begun = Instant::now();
-    let results = tokio::select! { results = all => results, () = clock => unreachable!() };
-    let whole = begun.elapsed();
-    assert!(results.iter().all(Result::is_err));
-    // One after the other on this thread, they would leave room for a tick between two at most.
-    assert!(ticks.get() > 20, "the thread had time for {} ticks in {whole:?}", ticks.get());
+        seen.push((ticks.get(), begun.elapsed()));
+    }
+    panic!("the thread had time for so many ticks: {seen:?}");
 }
 
 #[test]

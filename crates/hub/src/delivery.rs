@@ -233,7 +233,7 @@ mod tests {
             hub.shared.link.interests().plant_panic(0);
             let start = Instant::now();
             while hub.metrics()[0].panics.value() < count {
-                assert!(start.elapsed() < Duration::from_secs(10), "the deliveries have ended");
+                assert!(start.elapsed() < Duration::from_secs(20), "the deliveries have ended");
                 std::thread::yield_now();
             }
         }

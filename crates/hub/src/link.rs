@@ -160,7 +160,8 @@ mod tests {
     use crate::broker::memory::MemoryBroker;
     use crate::queue;
 
-    const DELAY: Duration = Duration::from_secs(2);
+    /// Longer than a test can be held up.
+    const DELAY: Duration = Duration::from_secs(600);
 
     fn link() -> Link {
         let (inbox, receiver) = queue::queue(1000);

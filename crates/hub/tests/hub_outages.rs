@@ -8,8 +8,10 @@ use serde_json::json;
 use support::client::Got;
 use support::nodes::{two_nodes_on, until_away, until_connected};
 use support::redis_server::RedisServer;
+use support::until;
 use tidewire_hub::close::Close;
-use tidewire_hub::config::Away;
+use tidewire_hub::config::{Away, HubConfig};
+use tidewire_runtime::units::Period;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_away_senders_are_told_and_the_node_goes_on() {
@@ -52,13 +54,14 @@ async fn while_redis_is_away_senders_are_told_and_the_node_goes_on() {
     for client in [&mut speaker, &mut neighbour, &mut remote] {
         assert_eq!(client.next().await, text("together again"));
     }
-    assert_eq!(one.sum(|metrics| metrics.publish_undelivered.value()), 3);
+    until("all three", || one.sum(|metrics| metrics.publish_undelivered.value()) == 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_under_way_to_a_redis_that_hangs_is_told_to_its_sender() {
     let Some(server) = RedisServer::start() else { return };
-    let (one, two) = two_nodes_on(&server, |_| {}).await;
+    let hasty = |config: &mut HubConfig| config.broker_timeout = Period::from_secs(3);
+    let (one, two) = two_nodes_on(&server, hasty).await;
     let mut speaker = one.client("/ws/t").await;
     server.freeze();
     speaker.send("is anyone there").await;
@@ -99,7 +102,7 @@ async fn senders_can_be_left_alone_while_the_broker_is_away() {
     server.run();
     until_connected(&[&one, &two]).await;
     speaker.nothing_for(Duration::from_millis(50)).await;
-    assert_eq!(one.sum(|metrics| metrics.publish_undelivered.value()), 1);
+    until("it is counted", || one.sum(|metrics| metrics.publish_undelivered.value()) == 1).await;
 }
 
 fn text(text: &str) -> Got {

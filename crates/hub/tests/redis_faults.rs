@@ -76,8 +76,8 @@ async fn what_is_under_way_when_redis_dies_is_told_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_hangs_is_found_and_nothing_comes_twice() {
     let Some(server) = RedisServer::start() else { return };
-    let (a, a_metrics) = Node::join_redis(&server.url(), 16 * MIB);
-    let (b, _) = Node::join_redis(&server.url(), MIB);
+    let (a, a_metrics) = Node::join_redis_hasty(&server.url(), 16 * MIB);
+    let (b, _) = Node::join_redis_hasty(&server.url(), MIB);
     let topic = topic("t");
     subscribe_both(&a, &b, &topic).await;
     server.freeze();
@@ -89,7 +89,7 @@ async fn a_redis_that_hangs_is_found_and_nothing_comes_twice() {
     }
     until("both know", || a.recorder.is_away() && b.recorder.is_away()).await;
     let found = frozen.elapsed();
-    assert!(found < 4 * REDIS_TIMEOUT, "found after {found:?}");
+    assert!(found < 5 * REDIS_TIMEOUT, "found after {found:?}");
     assert!(a.recorder.why().contains("no answer"), "{}", a.recorder.why());
     a.until_total(count).await;
     assert!(a.recorder.delivered(&topic).iter().all(|(_, reach)| *reach == Reach::Unknown));
@@ -114,7 +114,7 @@ async fn a_redis_that_hangs_is_found_and_nothing_comes_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_accepted_is_forgotten_when_redis_hangs() {
     let Some(server) = RedisServer::start() else { return };
-    let (node, _) = Node::join_redis(&server.url(), MIB);
+    let (node, _) = Node::join_redis_hasty(&server.url(), MIB);
     let topic = topic("t");
     node.subscribe(&topic).await;
     server.freeze();
@@ -138,7 +138,7 @@ async fn nothing_that_was_accepted_is_forgotten_when_redis_hangs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_that_are_wanted_while_redis_comes_back_are_subscribed() {
     let Some(server) = RedisServer::start() else { return };
-    let (node, _) = Node::join_redis(&server.url(), MIB);
+    let (node, _) = Node::join_redis_hasty(&server.url(), MIB);
     node.subscribe(&topic("first")).await;
     server.freeze();
     until("it knows", || node.recorder.is_away()).await;
@@ -148,7 +148,7 @@ async fn topics_that_are_wanted_while_redis_comes_back_are_subscribed() {
         node.broker.subscribe(&pair[0]).unwrap();
         node.broker.subscribe(&pair[1]).unwrap();
         node.broker.unsubscribe(&pair[1]).unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(80)).await;
     }
     server.thaw();
     until("it is back", || is_connected(&node)).await;
@@ -257,14 +257,14 @@ async fn passwords_and_permissions_count() {
     mute.publish(&topic, "hi").await;
     mute.until_total(1).await;
     assert_eq!(mute.recorder.delivered(&topic)[0].1, Reach::Unknown);
-    until("it is away", || mute.recorder.is_away()).await;
-    assert!(mute.recorder.why().to_lowercase().contains("perm"), "{}", mute.recorder.why());
+    // For a moment: it may be back already.
+    until("it is away for that", || mute.recorder.was_away_for("perm")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_and_says_early_that_room_is_scarce() {
     let Some(server) = RedisServer::start() else { return };
-    let (node, _) = Node::join_redis(&server.url(), 64 * 1024);
+    let (node, _) = Node::join_redis_hasty(&server.url(), 64 * 1024);
     let topic = topic("t");
     node.subscribe(&topic).await;
     server.freeze();

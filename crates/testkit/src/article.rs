@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::port::{free_port, loopback};
+use crate::template::filled;
 use crate::tidewire::Tidewire;
 
 /// A file or folder of the example.
@@ -32,16 +33,18 @@ pub fn edge(servers: [SocketAddr; 2]) -> Tidewire {
 /// The second and the third machine: the hub nodes, once they have reached Redis.
 ///
 /// Their ports are not those of outgoing connections: nobody else gets them when a node is killed.
+/// A Redis that is busy for a while is not away: who kills it is seen at once all the same.
 #[track_caller]
 pub fn nodes(redis_url: &str) -> [Tidewire; 2] {
     let nodes = [1, 2].map(|number| {
         let node = loopback(free_port()).to_string();
+        let broker = format!("broker_timeout = \"15s\"\nbroker = \"{redis_url}\"");
         Tidewire::run(&with_ports(
             &format!("server{number}.toml"),
             &[
                 (&format!("127.0.0.1:300{number}"), &node),
                 (&format!("127.0.0.1:909{number}"), "127.0.0.1:0"),
-                ("redis://127.0.0.1:6379", redis_url),
+                ("broker = \"redis://127.0.0.1:6379\"", &broker),
             ],
         ))
     });
@@ -65,8 +68,5 @@ pub fn haproxy(servers: [SocketAddr; 2]) -> String {
 fn with_ports(name: &str, ports: &[(&str, &str)]) -> String {
     let path = path(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|it| panic!("{path:?}: {it}"));
-    ports.iter().fold(text, |text, (from, to)| {
-        assert!(text.contains(from), "no {from} in {name}");
-        text.replace(from, to)
-    })
+    filled(name, &text, ports)
 }

@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use crate::deadline::DEADLINE;
 use crate::http::Request;
 use crate::peer::Peer;
-use crate::port::loopback;
+use crate::port::{free_port, loopback};
 use crate::tls::TlsServer;
 
 /// A server on the loopback. Dropping it ends all of its connections.
@@ -49,9 +49,10 @@ struct Shared {
 }
 
 impl Backend {
-    /// Starts one that serves each request as `script` says.
+    /// Starts one that serves each request as `script` says. Its port stays its own when it is
+    /// dropped: no other test's server is found there.
     pub fn start(script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static) -> Self {
-        Self::start_on(0, script)
+        Self::start_on(free_port(), script)
     }
 
     /// As [`Backend::start`], under TLS.
@@ -60,7 +61,7 @@ impl Backend {
         tls: &TlsServer,
         script: impl Fn(&Request, &mut Peer) + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(loopback(0), Some(tls.clone()), script)
+        Self::start_with(loopback(free_port()), Some(tls.clone()), script)
     }
 
     /// As [`Backend::start`], on a port of its own.

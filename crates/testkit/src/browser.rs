@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::child::Child;
-use crate::deadline::until;
+use crate::deadline::{SLOW_PROGRAM, until_within};
 use crate::http::Response;
 use crate::peer::Peer;
 use crate::port::{free_port, loopback};
@@ -53,7 +53,7 @@ impl Browser {
         let driver = loopback(free_port());
         command.arg(format!("--port={}", driver.port()));
         let child = Child::spawn(command);
-        until("chromedriver listens", || Peer::try_connect(driver).ok());
+        until_within(SLOW_PROGRAM, "chromedriver listens", || Peer::try_connect(driver).ok());
         let profile = tempfile::tempdir().expect("a temporary directory");
         let mut arguments = vec![
             "--headless=new",
@@ -159,6 +159,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // The browser ends with its session; chromedriver, and what may be left, with the child.
         if let Ok(mut peer) = Peer::try_connect(self.driver) {
+            peer.wait_up_to(SLOW_PROGRAM);
             let path = format!("/session/{}", self.session);
             peer.send(request("DELETE", &path, &Value::Null));
             let _ = peer.take_until(b"\r\n\r\n");
@@ -169,6 +170,7 @@ impl Drop for Browser {
 #[track_caller]
 fn ask(driver: SocketAddr, method: &str, path: &str, body: &Value) -> Value {
     let mut peer = Peer::connect(driver);
+    peer.wait_up_to(SLOW_PROGRAM);
     peer.send(request(method, path, body));
     let response: Response = peer.response();
     let text = response.expect(200).text();

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// and machines that run tests are busy.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// The same for a program that takes long to start, as browsers and Node.js do, and to do its work.
+pub const SLOW_PROGRAM: Duration = Duration::from_secs(60);
+
 /// Returns what `look` finds as soon as it finds something.
 ///
 /// # Panics

@@ -30,6 +30,7 @@ pub mod script;
 pub mod secure;
 pub mod skip;
 pub mod store;
+pub mod template;
 pub mod tidewire;
 pub mod tls;
 pub mod token;

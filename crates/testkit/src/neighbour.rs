@@ -203,7 +203,7 @@ impl Street {
     /// before, or of what it is elsewhere meanwhile, on a machine that has nothing else to do.
     ///
     /// # Panics
-    /// When it does not, three times.
+    /// When it does not, in any of several attempts.
     #[track_caller]
     pub fn is_calm_during<T>(&self, what: &str, mut attack: impl FnMut() -> T) -> T {
         let mut seen = Vec::new();
@@ -268,7 +268,7 @@ const TURN: Duration = Duration::from_millis(300);
 const TURNS: usize = 5;
 
 const ECHOES: usize = 100;
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 5;
 
 /// What nobody notices. Without optimization a turn of 64 KiB of tiny frames takes longer.
 const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 25 } else { 5 });

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::NamedTempFile;
+
 use crate::child::{Child, Ended};
-use crate::deadline::until;
+use crate::deadline::{SLOW_PROGRAM, until_within};
 use crate::peer::Peer;
 use crate::port::{free_port, loopback};
 use crate::{skip, store};
@@ -35,7 +37,8 @@ impl NodePackages {
         let directory = store::fetched(name, &manifest, |directory| {
             copy_files(source, directory);
             let mut npm = Command::new("npm");
-            npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(directory);
+            npm.args(["install", "--no-audit", "--no-fund"]).args(PATIENCE);
+            npm.arg("--prefix").arg(directory);
             let output = npm.output().map_err(|error| error.to_string())?;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             if output.status.success() { Ok(()) } else { Err(said) }
@@ -66,7 +69,7 @@ impl NodePackages {
         let mut command = self.command(file);
         command.env("PORT", address.port().to_string());
         let mut child = Child::spawn(command);
-        until("the node program listens", || {
+        until_within(SLOW_PROGRAM, "the node program listens", || {
             assert!(!child.has_ended(), "node: {:#?}", child.stderr());
             Peer::try_connect(address).ok()
         });
@@ -78,7 +81,7 @@ impl NodePackages {
     pub fn run(&self, file: &str, arguments: &[&str]) -> Ended {
         let mut command = Command::new("node");
         command.arg(self.directory.join(file)).args(arguments);
-        Child::spawn(command).wait()
+        Child::spawn(command).wait_for(SLOW_PROGRAM)
     }
 }
 
@@ -93,12 +96,23 @@ impl NodeApp {
     }
 }
 
+/// Another test may run these files at the same time: none of them is ever there in part.
 fn copy_files(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("the project is there") {
         let path = entry.expect("a directory can be listed").path();
         if path.is_file() {
-            let name = path.file_name().expect("a file has a name");
-            fs::copy(&path, to.join(name)).expect("the store can be written to");
+            let text = fs::read(&path).expect("the project can be read");
+            let copy = to.join(path.file_name().expect("a file has a name"));
+            if fs::read(&copy).is_ok_and(|there| there == text) {
+                continue;
+            }
+            let fresh = NamedTempFile::new_in(to).expect("the store can be written to");
+            fs::write(fresh.path(), text).expect("the store can be written to");
+            fresh.persist(copy).expect("the store can be written to");
         }
     }
 }
+
+/// For a registry that answers slowly: npm itself waits five minutes before it asks again.
+const PATIENCE: [&str; 3] =
+    ["--fetch-timeout=60000", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=10000"];

@@ -55,6 +55,11 @@ impl Peer {
         Self { stream, tls: None, unread: Vec::new() }
     }
 
+    /// Waits up to `patience` for what comes, in place of [`DEADLINE`].
+    pub fn wait_up_to(&self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).expect("a socket has the option");
+    }
+
     /// With what another has read of it already.
     pub(crate) fn with_unread(stream: TcpStream, unread: Vec<u8>) -> Self {
         Self { unread, ..Self::new(stream) }

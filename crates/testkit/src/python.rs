@@ -13,8 +13,10 @@ pub fn install(name: &str, package: &str) -> Option<PathBuf> {
     }
     let directory = store::fetched(name, package, |directory| {
         run(Command::new("python3").args(["-m", "venv"]).arg(directory))?;
-        let pip = directory.join("bin/pip");
-        run(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check", package]))
+        let mut pip = Command::new(directory.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check"]);
+        // For a registry that answers slowly.
+        run(pip.args(["--timeout", "60", package]))
     });
     match directory {
         Ok(directory) => Some(directory.join("bin")),

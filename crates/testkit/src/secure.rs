@@ -9,11 +9,12 @@ use tempfile::TempDir;
 
 use crate::browser::Browser;
 use crate::child::Child;
-use crate::deadline::until;
+use crate::deadline::{SLOW_PROGRAM, until_within};
 use crate::peer::Peer;
 use crate::port::{free_port, loopback};
 use crate::redis::RedisServer;
 use crate::skip;
+use crate::template::filled;
 use crate::tidewire::{Tidewire, command};
 
 /// The example's machines, running.
@@ -177,7 +178,7 @@ impl Files {
             .env("ADMIN", format!("http://127.0.0.1:{}", ports.admin))
             .envs(more.iter().copied());
         let mut child = Child::spawn(node);
-        until("the login service listens", || {
+        until_within(SLOW_PROGRAM, "the login service listens", || {
             assert!(!child.has_ended(), "node: {:#?}", child.stderr());
             Peer::try_connect(loopback(ports.login)).ok()
         });
@@ -193,16 +194,17 @@ impl Files {
             let port = ports.nodes[number - 1];
             (format!("127.0.0.1:300{number}"), loopback(port).to_string())
         });
+        // A Redis that is busy for a while is not away.
+        let broker = format!("broker_timeout = \"15s\"\nbroker = \"{}\"", ports.redis);
         let shared = [
             ("https://localhost:8443".to_owned(), format!("https://localhost:{}", ports.site)),
             ("https://localhost:8444".to_owned(), format!("https://localhost:{}", ports.listed)),
             ("\"keys/".to_owned(), format!("\"{}/", self.keys().display())),
-            ("redis://127.0.0.1:6379".to_owned(), ports.redis.clone()),
+            ("broker = \"redis://127.0.0.1:6379\"".to_owned(), broker),
         ];
-        shared.iter().chain(own).chain(&node).fold(text, |text, (from, to)| {
-            assert!(text.contains(from), "no {from} in {name}");
-            text.replace(from, to)
-        })
+        let all = shared.iter().chain(own).chain(&node);
+        let all: Vec<_> = all.map(|(from, to)| (from.as_str(), to.as_str())).collect();
+        filled(name, &text, &all)
     }
 }
 

@@ -2,17 +2,20 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// The directory `name`, made by `fill` when it is not there whole. Tests that want it at the same
 /// time, in whatever process, wait for the one that fills it. `version` names its content: a
-/// directory of another version is made anew.
+/// directory of another version is made anew. `fill` has a few attempts, each with an empty
+/// directory: who it asks may be slow, or away for a moment.
 ///
 /// # Errors
 /// What `fill` says is wrong.
 pub fn fetched(
     name: &str,
     version: &str,
-    fill: impl FnOnce(&Path) -> Result<(), String>,
+    fill: impl Fn(&Path) -> Result<(), String>,
 ) -> Result<PathBuf, String> {
     let store = target_dir().join("testkit");
     fs::create_dir_all(&store).map_err(|error| error.to_string())?;
@@ -23,9 +26,15 @@ pub fn fetched(
     if fs::read_to_string(&mark).is_ok_and(|found| found == version) {
         return Ok(dir);
     }
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
-    fill(&dir)?;
+    for attempt in 1.. {
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+        match fill(&dir) {
+            Ok(()) => break,
+            Err(_) if attempt < ATTEMPTS => thread::sleep(PAUSE),
+            Err(why) => return Err(why),
+        }
+    }
     fs::write(mark, version).map_err(|error| error.to_string())?;
     Ok(dir)
 }
@@ -39,3 +48,6 @@ pub fn profile_dir() -> PathBuf {
 fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a profile's directory is in target").to_owned()
 }
+
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(5);

@@ -24,7 +24,9 @@ fn backend_with(list: Value, more: Value) -> Arc<Backend> {
     let mut config = json!({ "name": "nodes", "server": servers(list) });
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let config = serde_json::from_value(config).unwrap();
-    Arc::new(Backend::new(0, &config, &Timeouts::default()))
+    // Whoever is held up, nobody waits for so long.
+    let timeouts = Timeouts { queue: Period::from_secs(60), ..Timeouts::default() };
+    Arc::new(Backend::new(0, &config, &timeouts))
 }
 
 fn backend(list: Value) -> Arc<Backend> {

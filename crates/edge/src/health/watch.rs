@@ -159,7 +159,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), wait).await.expect(what);
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect(what);
     }
 
     /// A probed server that is there, under the state that its operator begins with.

@@ -78,6 +78,14 @@ impl Recorder {
         matches!(self.state(), BrokerState::Away { .. })
     }
 
+    /// Whether the broker was away, now or before, for a reason with this in it, in lower case.
+    pub fn was_away_for(&self, part: &str) -> bool {
+        self.log.lock().unwrap().states.iter().any(|state| match state {
+            BrokerState::Away { why, .. } => why.to_string().to_lowercase().contains(part),
+            _ => false,
+        })
+    }
+
     /// Why the broker is away, or the empty text.
     pub fn why(&self) -> String {
         match self.state() {
@@ -95,15 +103,28 @@ pub struct Node {
 }
 
 impl Node {
-    /// Joins the Redis at `url`.
+    /// Joins the Redis at `url`, which may be busy for a while.
     pub fn join_redis(url: &str, queue_bytes_max: usize) -> (Self, Arc<BrokerMetrics>) {
+        Self::join_redis_within(Duration::from_secs(15), url, queue_bytes_max)
+    }
+
+    /// As [`Node::join_redis`], for one that is to be found hanging.
+    pub fn join_redis_hasty(url: &str, queue_bytes_max: usize) -> (Self, Arc<BrokerMetrics>) {
+        Self::join_redis_within(REDIS_TIMEOUT, url, queue_bytes_max)
+    }
+
+    fn join_redis_within(
+        timeout: Duration,
+        url: &str,
+        queue_bytes_max: usize,
+    ) -> (Self, Arc<BrokerMetrics>) {
         let BrokerUrl::Redis(url) = url.parse().unwrap() else { panic!("a Redis URL") };
         let id = NodeId::random();
         let settings = RedisSettings {
             url,
             prefix: "test".into(),
             node: id,
-            timeout: REDIS_TIMEOUT,
+            timeout,
             queue_bytes_max,
             payload_bytes_max: PAYLOAD_BYTES_MAX,
         };
@@ -141,8 +162,8 @@ impl Node {
     }
 }
 
-/// How long Redis may take to answer, in tests.
-pub const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long Redis may take to answer where it hangs: longer than anybody is held up.
+pub const REDIS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The biggest payload that nodes in tests take from Redis.
 pub const PAYLOAD_BYTES_MAX: usize = 2 << 20;

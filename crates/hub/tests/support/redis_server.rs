@@ -1,7 +1,8 @@
 //! A real redis-server of a test's own, on a free port of the loopback.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use tempfile::TempDir;
 /// A running redis-server; killed when dropped.
 pub struct RedisServer {
     port: u16,
+    /// What other tests see of its port, also while it is down.
+    _reservation: Option<UdpSocket>,
     options: Vec<String>,
     directory: TempDir,
     child: Option<Child>,
@@ -34,9 +37,10 @@ impl RedisServer {
             eprintln!("SKIPPED: redis-server is not installed");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (port, reservation) = reserve_port();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Some(Self { port, options, directory: tempfile::tempdir().unwrap(), child: None })
+        let directory = tempfile::tempdir().unwrap();
+        Some(Self { port, _reservation: reservation, options, directory, child: None })
     }
 
     /// Starts it, again on the same port if it was killed.
@@ -53,7 +57,7 @@ impl RedisServer {
         self.child = Some(child);
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(10), "redis-server does not start");
+            assert!(start.elapsed() < Duration::from_secs(30), "redis-server does not start");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -92,7 +96,7 @@ impl RedisServer {
             request.extend_from_slice(b"\r\n");
         }
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(&request).unwrap();
         let mut reply = vec![0; 64 * 1024];
         let length = stream.read(&mut reply).unwrap();
@@ -110,4 +114,23 @@ impl Drop for RedisServer {
         // Killing needs no thaw: SIGKILL ends a stopped process too.
         self.kill();
     }
+}
+
+/// A port of the loopback that nobody listens on, below those of outgoing connections, so that none
+/// of these takes it while its server is down. It is reserved as the testkit's `free_port` does it:
+/// on UDP and another address, where it is in nobody's way.
+fn reserve_port() -> (u16, Option<UdpSocket>) {
+    let random = RandomState::new();
+    let ports = (0_u32..).map(|attempt| 20_000 + (random.hash_one(attempt) % 12_000) as u16);
+    let mut reserved = ports.filter_map(|port| {
+        let reservation = match UdpSocket::bind((Ipv4Addr::new(127, 77, 77, 77), port)) {
+            Ok(socket) => Some(socket),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return None,
+            // There is no second address of the loopback.
+            Err(_) => None,
+        };
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        Some((port, reservation))
+    });
+    reserved.next().expect("attempts do not end")
 }

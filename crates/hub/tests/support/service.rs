@@ -105,11 +105,11 @@ impl Drop for TestNode {
     }
 }
 
-/// A config for tests: the defaults, in a hurry.
+/// A config for tests: the defaults, in a hurry, but for a Redis that is busy for a while.
 pub fn config(node: &str) -> HubConfig {
     HubConfig {
         node: Some(node.to_owned()),
-        broker_timeout: Period::from_millis(500),
+        broker_timeout: Period::from_secs(5),
         unsubscribe_delay: Period::from_millis(100),
         queue: Size(256 << 10),
         ..HubConfig::default()
