@@ -1,13 +1,14 @@
 //! An event is one line, and a line says nothing that a terminal would obey, whatever a client puts
-//! into its path, its headers or its token.
+//! into its path, its headers or its token, or a server into its answer.
 
 use serde_json::{Value, json};
 use tidewire_testkit::attack::{Delivery, strike};
+use tidewire_testkit::backend::Backend;
 use tidewire_testkit::child::Ended;
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::tidewire::{Tidewire, edge};
 use tidewire_testkit::token::{self, USERS};
-use tidewire_testkit::websocket::WebSocket;
+use tidewire_testkit::websocket::{WebSocket, handshake};
 use tidewire_testkit::witness::Witness;
 
 /// What would begin a line, end a value, drive a terminal, or turn a text around.
@@ -64,7 +65,36 @@ fn an_event_is_one_line_whatever_is_in_it() {
         // A name with control characters is not let in at all.
         assert!(opened >= 8, "{opened} WebSockets");
         edge.terminate();
-        check_log(format, &edge.wait(), asked, opened);
+        let has_told = check_log(format, &edge.wait(), asked, opened);
+        assert!(has_told, "what was said is in the log, where it belongs");
+    }
+}
+
+#[test]
+fn it_is_one_line_whatever_a_server_answers() {
+    for format in ["text", "json"] {
+        let server = Backend::start(|request, peer| {
+            let poison = POISONS[request.target[1..].parse::<usize>().expect("a number")];
+            let said = format!("x{poison}INFO access: {FORGED}{poison}");
+            peer.send(match request.headers.has("upgrade") {
+                true => format!(
+                    "HTTP/1.1 101 {said}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Accept: {said}\r\n\r\n"
+                ),
+                false => format!("HTTP/1.1 200 {said}\r\nX: {said}\r\nContent-Length: 0\r\n\r\n"),
+            });
+        });
+        let log = format!("[log]\nformat = \"{format}\"\nlevel = \"debug\"");
+        let edge = Tidewire::run(&edge(&[server.address()], &log));
+        for number in 0..POISONS.len() {
+            let get =
+                format!("GET /{number} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+            for request in [get, handshake(&format!("/{number}"))] {
+                strike(edge.address(), request.as_bytes(), Delivery::Whole, PATIENCE);
+            }
+        }
+        edge.terminate();
+        check_log(format, &edge.wait(), 2 * POISONS.len(), 0);
     }
 }
 
@@ -124,8 +154,9 @@ fn subject(name: &str) -> String {
     token::token(&json!({ "sub": name }))
 }
 
+/// Whether anything forged is in the log at all.
 #[track_caller]
-fn check_log(format: &str, ended: &Ended, asked: usize, opened: usize) {
+fn check_log(format: &str, ended: &Ended, asked: usize, opened: usize) -> bool {
     let connections = ended.stderr.iter().filter(|line| is_of(line, "connection")).count();
     let websockets = ended.stderr.iter().filter(|line| is_of(line, "websocket")).count();
     assert_eq!(connections, asked, "a line for each connection that stayed HTTP, in {format}");
@@ -159,7 +190,7 @@ fn check_log(format: &str, ended: &Ended, asked: usize, opened: usize) {
             }
         }
     }
-    assert!(has_told, "what was said is in the log, where it belongs");
+    has_told
 }
 
 /// Whether it is the line of an event of access with this message.

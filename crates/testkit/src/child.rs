@@ -1,9 +1,9 @@
 //! A program as a child process: its lines, its end, what it costs.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -35,7 +35,15 @@ impl Child {
     /// # Panics
     /// When it cannot be started.
     #[track_caller]
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        let (mut child, stderr) = Self::spawn_unread(command);
+        child.stderr = Lines::of(stderr);
+        child
+    }
+
+    /// As [`Child::spawn`], with the standard error for the caller to read.
+    #[track_caller]
+    pub fn spawn_unread(mut command: Command) -> (Self, ChildStderr) {
         let mut process = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -44,8 +52,8 @@ impl Child {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
         let stdout = Lines::of(process.stdout.take().expect("stdout is piped"));
-        let stderr = Lines::of(process.stderr.take().expect("stderr is piped"));
-        Self { process, stdout, stderr }
+        let stderr = process.stderr.take().expect("stderr is piped");
+        (Self { process, stdout, stderr: Lines::of(io::empty()) }, stderr)
     }
 
     pub fn id(&self) -> u32 {
