@@ -100,7 +100,7 @@ impl Arrivals {
         let Some(trusted) = self.trusted_proxies.as_ref().filter(|_| record.asker.is_spoken_for)
         else {
             if door.addresses.may_change() {
-                return look(record, door).map_err(|answer| Box::new(close_after(answer)));
+                return look(record, door).map_err(|answer| Box::new(close_after(*answer)));
             }
             return Ok(());
         };
@@ -113,7 +113,7 @@ impl Arrivals {
             hygiene::check(parts).map_err(|unfit| Box::new(answer::unfit(unfit)))?;
             record.note_host(parts);
         }
-        look(record, door).map_err(Box::new)
+        look(record, door)
     }
 
     /// Set when `peer` is trusted.
@@ -124,9 +124,9 @@ impl Arrivals {
 }
 
 /// Whether the client of a request may come, by its address.
-fn look(record: &mut Record, door: &Door) -> Result<(), Response<Body>> {
+fn look(record: &mut Record, door: &Door) -> Result<(), Box<Response<Body>>> {
     door.look(record.asker.client.ip()).map_err(|why| {
         record.fault = Some(why.as_str());
-        why.response()
+        Box::new(why.response())
     })
 }

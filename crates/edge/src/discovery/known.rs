@@ -30,7 +30,7 @@ pub struct Addresses {
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct Missed {
     question: Question,
-    error: NetError,
+    error: Box<NetError>,
     more: usize,
 }
 
@@ -54,7 +54,7 @@ impl Question {
 impl Missed {
     /// That one question was not answered.
     pub fn one(question: Question, error: NetError) -> Self {
-        Self { question, error, more: 0 }
+        Self { question, error: Box::new(error), more: 0 }
     }
 }
 
@@ -114,7 +114,7 @@ impl fmt::Display for Question {
 impl fmt::Display for Missed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.question)?;
-        match &self.error {
+        match &*self.error {
             NetError::Timeout => f.write_str("no answer in time")?,
             error => error.fmt(f)?,
         }
