@@ -35,6 +35,9 @@ impl<'c> Checks<'c> {
             .collect();
         if tables.is_whole() {
             self.reach_of_rules(&rules);
+            if routes.len() == config.route.len() {
+                self.ways_of_rules(&rules, routes);
+            }
         }
         rules
     }
