@@ -379,6 +379,61 @@ fn who_leaves_while_waiting_for_its_turn_gives_its_place_back() {
     nothing_is_held(&rig.edge);
 }
 
+/// Ten wait at 3 s each, and leave: who comes behind them does not wait for half a minute.
+#[test]
+fn whoever_gives_up_its_place_in_line_does_not_hold_up_those_behind_it() {
+    let more = limits(
+        "per_address = { connections = 99 }\n\
+         total = { rate = \"20/m\", burst = 1, wait = \"60s\" }",
+    );
+    let rig = Rig::with(echoes, &more);
+    let first = rig.open();
+    let begun = std::time::Instant::now();
+    let mut leaving: Vec<Peer> = (0..10).map(|_| rig.connect()).collect();
+    leaving.iter_mut().for_each(|peer| peer.send(handshake("/ws")));
+    let held = |count| {
+        let held = || rig.edge.metric("edge_quota_held", &["per=\"per_address\""]);
+        until("so many are there", || (held() == count).then_some(()))
+    };
+    held(11.0);
+    let mut last = rig.connect();
+    last.send(handshake("/ws"));
+    held(12.0);
+    drop(leaving);
+    held(2.0);
+    assert_eq!(last.response_head().status, 101);
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    drop((first, last));
+    nothing_is_held(&rig.edge);
+}
+
+/// Of a listener's clients the same, before anything is read: what they have said stays where it is.
+#[test]
+fn whoever_leaves_a_listeners_line_does_not_hold_up_those_behind_it() {
+    let limits = "per_address = { rate = \"20/m\", burst = 1, wait = \"60s\", connections = 99 }";
+    let off = self::limits("");
+    let edge = listening("", limits, &format!("{off}[timeout]\nhttp_request = \"60s\"\n"));
+    let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let held = |count| {
+        let held = || edge.metric("edge_quota_held", &[]);
+        until("so many are there", || (held() == count).then_some(()))
+    };
+    let _first = Peer::connect(edge.address());
+    held(1.0);
+    let begun = std::time::Instant::now();
+    let mut leaving: Vec<Peer> = (0..10).map(|_| Peer::connect(edge.address())).collect();
+    leaving.iter_mut().take(5).for_each(|peer| peer.send(get));
+    held(11.0);
+    let mut last = Peer::connect(edge.address());
+    last.send(get);
+    held(12.0);
+    drop(leaving);
+    held(2.0);
+    last.response().expect(200);
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    edge.expect_metric_at_least("edge_ends_total", &["reason=\"eof\""], 10.0);
+}
+
 #[test]
 fn a_warning_says_once_that_a_limit_is_reached() {
     let more = limits("per_address = { rate = \"1/h\" }");

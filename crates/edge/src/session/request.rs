@@ -198,8 +198,14 @@ impl Session {
             };
             record.identity = grant.as_ref().map(|grant| grant.identity.clone());
             if let Some(identity) = &record.identity
-                && let Err(why) =
-                    self.waits_for(door.identify(record.pass.as_mut(), identity, comer)).await
+                && let Err(why) = self
+                    .waits_for(door.identify(
+                        record.pass.as_mut(),
+                        record.asker.client.ip(),
+                        identity,
+                        comer,
+                    ))
+                    .await
             {
                 return Err(Box::new(turned_away(why, comer, marks, record)));
             }
