@@ -37,6 +37,15 @@ pub enum Comer {
     Request,
 }
 
+/// How far somebody has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// Up to the door: only its address was counted.
+    Up,
+    /// Through it.
+    In,
+}
+
 impl Door {
     pub fn new(addresses: AddressRules, turnstile: Turnstile) -> Self {
         let (addresses, turnstile) = (Arc::new(addresses), Arc::new(turnstile));
@@ -55,30 +64,65 @@ impl Door {
         self.turnstile.enter(None)
     }
 
-    /// Lets a request in, once it is its turn.
-    pub async fn admit(&self, client: IpAddr, comer: Comer) -> Result<Option<Pass>, Turned> {
-        self.look(client)?;
-        if comer == Comer::Request {
-            self.turnstile.request(client)?;
-            return self.turnstile.request_of_all(client).map(|()| None);
+    /// Lets a request in, or up to the door, once it is its turn.
+    pub async fn admit(
+        &self,
+        client: IpAddr,
+        comer: Comer,
+        came: Came,
+    ) -> Result<Option<Pass>, Turned> {
+        if came == Came::In {
+            self.look(client)?;
         }
-        come_in(self.turnstile.enter(Some(client))?, client).await
+        match (comer, came) {
+            (Comer::Request, Came::Up) => self.turnstile.request(client).map(|()| None),
+            (Comer::Request, Came::In) => {
+                self.turnstile.request(client)?;
+                self.turnstile.request_of_all(client).map(|()| None)
+            }
+            (Comer::Handshake, Came::Up) => {
+                let Entered { pass, line } = self.turnstile.meet(Some(client))?;
+                wait_in(line).await;
+                Ok(pass)
+            }
+            (Comer::Handshake, Came::In) => {
+                come_in(self.turnstile.enter(Some(client))?, client).await
+            }
+        }
     }
 
-    /// Lets one in whom [`Door::admit`] has, and who has an identity now.
-    pub async fn identify(
+    /// Lets one in whom [`Door::admit`] has, as far as it `came`, and who has an identity now, where
+    /// the route asks for one.
+    pub async fn let_in(
         &self,
         pass: Option<&mut Pass>,
         client: IpAddr,
-        identity: &Identity,
         comer: Comer,
+        came: Came,
+        identity: Option<&Identity>,
     ) -> Result<(), Turned> {
+        if came == Came::Up {
+            self.look(client)?;
+        }
         if comer == Comer::Request {
-            return self.turnstile.request_of(client, identity);
+            if came == Came::Up {
+                self.turnstile.request_of_all(client)?;
+            }
+            return identity.map_or(Ok(()), |it| self.turnstile.request_of(client, it));
         }
         let Some(pass) = pass else { return Ok(()) };
-        wait_in(pass.identify(client, identity)?).await;
+        if came == Came::Up {
+            wait_in(pass.join_all(Some(client))?).await;
+        }
+        if let Some(identity) = identity {
+            wait_in(pass.identify(client, identity)?).await;
+        }
         Ok(())
+    }
+
+    /// Whether it stands before anybody but for the count of its own address.
+    pub fn counts_all(&self) -> bool {
+        !self.addresses.is_empty() || self.turnstile.counts_all()
     }
 
     /// How many were not let in for their address.

@@ -149,6 +149,11 @@ impl Turnstile {
         Ok(entered)
     }
 
+    /// Whether all clients together are counted.
+    pub fn counts_all(&self) -> bool {
+        self.total.is_some()
+    }
+
     fn line(self: &Arc<Self>, at: LineOf, place: Place) -> Box<Line> {
         Box::new(Line { turnstile: Arc::clone(self), at, place, is_over: false })
     }
