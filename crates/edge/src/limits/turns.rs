@@ -29,6 +29,7 @@ pub struct Turns {
     meter: Meter,
     /// Boxed, and `None` when nobody waits: there is one of these for each address. No longer than
     /// what the pace lets through within the longest wait.
+    #[expect(clippy::box_collection, reason = "a pointer, where nearly nobody has a line")]
     line: Option<Box<VecDeque<Waiter>>>,
 }
 
