@@ -130,6 +130,19 @@ impl Socket {
         }
     }
 
+    /// Waits until the peer has ended its direction, also when what it said before is still unread,
+    /// and leaves that to be read. For ever under TLS, and where the kernel does not tell.
+    pub async fn peer_end(&self) {
+        #[cfg(target_os = "linux")]
+        if let Stream::Tcp(tcp) = &self.stream {
+            // Of this interest are urgent data, which nobody sends, and the end, but not what is
+            // there to be read: to wait for that again, one would have to take it.
+            let _ = tcp.ready(tokio::io::Interest::PRIORITY).await;
+            return;
+        }
+        std::future::pending().await
+    }
+
     /// Writes what is taken; pending registers the task for the rest. Flush before resting.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {
