@@ -47,7 +47,7 @@ fn who_floods_the_admin_listener_takes_no_files_from_clients() {
             peer
         })
         .collect();
-    until("it has as many as it takes", || (node.child.open_files() >= before + 64).then_some(()));
+    until("it has as many as it takes", || (node.child.open_files() >= before + 60).then_some(()));
     for _ in 0..50 {
         http::get(node.address(), "/").expect(204);
         // Those of clients that have just gone are among them.

@@ -64,7 +64,13 @@ impl Door {
         self.turnstile.enter(None)
     }
 
-    /// Lets a request in, or up to the door, once it is its turn.
+    /// Whether a client of this address may come at all.
+    pub fn is_open_to(&self, client: IpAddr) -> bool {
+        self.addresses.admits(client)
+    }
+
+    /// Lets a request in, or up to the door, once it is its turn. Who comes up to it is of an
+    /// address to which it [is open](Self::is_open_to).
     pub async fn admit(
         &self,
         client: IpAddr,
@@ -101,21 +107,18 @@ impl Door {
         came: Came,
         identity: Option<&Identity>,
     ) -> Result<(), Turned> {
-        if came == Came::Up {
-            self.look(client)?;
-        }
         if comer == Comer::Request {
             if came == Came::Up {
                 self.turnstile.request_of_all(client)?;
             }
-            return identity.map_or(Ok(()), |it| self.turnstile.request_of(client, it));
+            return identity.map_or(Ok(()), |it| self.turnstile.request_of(it));
         }
         let Some(pass) = pass else { return Ok(()) };
         if came == Came::Up {
             wait_in(pass.join_all(Some(client))?).await;
         }
         if let Some(identity) = identity {
-            wait_in(pass.identify(client, identity)?).await;
+            wait_in(pass.identify(identity)?).await;
         }
         Ok(())
     }

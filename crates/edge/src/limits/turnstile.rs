@@ -179,14 +179,14 @@ impl Turnstile {
         })
     }
 
-    /// Takes in a request of `identity`, at `client`, that is no handshake.
-    pub fn request_of(&self, client: IpAddr, identity: &Identity) -> Result<(), Turned> {
+    /// Takes in a request of `identity` that is no handshake. Who is refused has come all the same
+    /// as far as its address goes: its credentials were checked, which costs something.
+    pub fn request_of(&self, identity: &Identity) -> Result<(), Turned> {
         let Some((Counted { quota, table }, key)) = self.identified(identity) else {
             return Ok(());
         };
         let taken = table.request(key, quota, self.now());
         taken.map_err(|why| {
-            self.undo_address(Some(client), Tally::undo_request);
             self.undo_total(Tally::undo_request);
             self.turned(Whose::Identity, why)
         })
@@ -323,20 +323,15 @@ impl Pass {
         Ok(place.map(|place| turnstile.line(LineOf::Total, place)))
     }
 
-    /// Counts the connection, of `client`, as one of `identity`; the line where it has to wait, if
-    /// so.
-    pub fn identify(
-        &mut self,
-        client: IpAddr,
-        identity: &Identity,
-    ) -> Result<Option<Box<Line>>, Turned> {
+    /// Counts the connection as one of `identity`; the line where it has to wait, if so. Who is
+    /// refused has come as far as its address goes, as in [`Turnstile::request_of`].
+    pub fn identify(&mut self, identity: &Identity) -> Result<Option<Box<Line>>, Turned> {
         let turnstile = &self.turnstile;
         let Some((Counted { quota, table }, key)) = turnstile.identified(identity) else {
             return Ok(None);
         };
         let entered = table.enter(key, quota, turnstile.now());
         let (slot, place) = entered.map_err(|why| {
-            turnstile.undo_address(Some(client), Tally::undo);
             turnstile.undo_total(Tally::undo);
             turnstile.turned(Whose::Identity, why)
         })?;

@@ -168,10 +168,11 @@ impl Session {
         };
         let mut gate = Gate::new(Examination::new(&self.shard, question));
         let mut first_marks = None;
+        let mut closed = None;
         for (index, route, captures) in
             route::matching(&self.shard.edge.routes, &asked, only.map(usize::from))
         {
-            if gate.passes_over(route) {
+            if gate.passes_over(route) || closed.is_some() && route.access.is_none() {
                 continue;
             }
             record.route = Some(index);
@@ -188,6 +189,12 @@ impl Session {
                 true => Came::Up,
                 false => Came::In,
             };
+            if came == Came::Up && !door.is_open_to(client) {
+                // Its credentials are not looked at here, whosever they are.
+                closed.get_or_insert(index);
+                first_marks.get_or_insert(marks);
+                continue;
+            }
             record.pass = match self.waits_for(door.admit(client, comer, came)).await {
                 Ok(pass) => pass,
                 Err(why) => return Err(Box::new(turned_away(why, comer, marks, record))),
@@ -214,8 +221,16 @@ impl Session {
             return Ok(Chosen { index, route, captures, marks, grant, found });
         }
         let Some((first, denial)) = gate.into_refused() else {
-            let response = answer::text(StatusCode::NOT_FOUND, "no route takes this request");
-            return Err(Box::new(response));
+            let Some(index) = closed else {
+                let response = answer::text(StatusCode::NOT_FOUND, "no route takes this request");
+                return Err(Box::new(response));
+            };
+            record.route = Some(index);
+            let door = &self.shard.edge.route_doors[index];
+            let denied = door.look(record.asker.client.ip()).err().unwrap_or(Turned::Denied);
+            let comer = if is_websocket { Comer::Handshake } else { Comer::Request };
+            let marks = first_marks.unwrap_or_default();
+            return Err(Box::new(turned_away(denied, comer, marks, record)));
         };
         record.route = Some(first);
         let mut response = deny(denial, record);

@@ -60,7 +60,7 @@ fn a_pass_counts_a_handshake_then_a_connection_then_nothing() {
     let turnstile = turnstile(most(2, 1), most(2, 1), most(3, 2));
     let mut pass = enter(&turnstile, ANN);
     assert_eq!(held(&turnstile), [2, 0, 2]);
-    pass.identify(ANN, &named("ann")).expect("her first");
+    pass.identify(&named("ann")).expect("her first");
     assert_eq!(held(&turnstile), [2, 2, 2]);
     let pass = pass.open().expect("connections are counted");
     assert_eq!(held(&turnstile), [1, 1, 1]);
@@ -132,9 +132,9 @@ fn an_identity_that_is_refused_leaves_its_address_as_it_was() {
     let turnstile = turnstile(most(5, 5), most(1, 5), Quota::default());
     let ann = named("ann");
     let mut first = enter(&turnstile, ANN);
-    first.identify(ANN, &ann).expect("her first");
+    first.identify(&ann).expect("her first");
     let mut second = enter(&turnstile, BOB);
-    let refused = second.identify(BOB, &ann).expect_err("her second");
+    let refused = second.identify(&ann).expect_err("her second");
     assert_eq!(refused.as_str(), "per_identity.connections");
     drop(second);
     assert_eq!(held(&turnstile), [2, 2]);
@@ -143,28 +143,30 @@ fn an_identity_that_is_refused_leaves_its_address_as_it_was() {
 }
 
 #[test]
-fn who_is_refused_by_its_name_has_not_come_by_its_address_and_of_all() {
-    let rated = || Quota { arrivals: few(2), requests: few(2), ..Quota::default() };
+fn who_is_refused_by_its_name_has_come_by_its_address_and_not_of_all() {
+    let rated = |count| Quota { arrivals: few(count), requests: few(count), ..Quota::default() };
     let one = Quota { connections: Some(1), requests: few(1), ..Quota::default() };
-    let turnstile = turnstile(rated(), one, rated());
+    let turnstile = turnstile(rated(4), one, rated(2));
     let mut first = enter(&turnstile, ANN);
-    first.identify(ANN, &named("ann")).expect("her first");
-    for _ in 0..5 {
-        let refused = enter(&turnstile, ANN).identify(ANN, &named("ann"));
+    first.identify(&named("ann")).expect("her first");
+    for _ in 0..3 {
+        let refused = enter(&turnstile, ANN).identify(&named("ann"));
         let refused = refused.map(|_| ()).expect_err("she has one");
         assert_eq!(refused.as_str(), "per_identity.connections");
     }
-    enter(&turnstile, BOB).identify(BOB, &named("bob")).expect("it is his first");
+    check_refused(&turnstile, ANN, "per_address.rate");
+    enter(&turnstile, BOB).identify(&named("bob")).expect("it is his first");
     check_refused(&turnstile, BOB, "total.rate");
     let request = |client, name| {
         turnstile.request(client).map_err(Turned::as_str)?;
         turnstile.request_of_all(client).map_err(Turned::as_str)?;
-        turnstile.request_of(client, &named(name)).map_err(Turned::as_str)
+        turnstile.request_of(&named(name)).map_err(Turned::as_str)
     };
     assert_eq!(request(ANN, "ann"), Ok(()));
-    for _ in 0..5 {
+    for _ in 0..3 {
         assert_eq!(request(ANN, "ann"), Err("per_identity.requests"));
     }
+    assert_eq!(request(ANN, "ann"), Err("per_address.requests"));
     assert_eq!(request(BOB, "bob"), Ok(()));
     assert_eq!(request(BOB, "bob"), Err("total.requests"));
 }
@@ -189,9 +191,9 @@ async fn who_waits_for_its_address_takes_no_turn_of_all() {
     // Who is behind her comes sooner once she leaves, and so does who is behind him.
     let mut behind = [enter(ANN), enter(std::net::Ipv4Addr::new(192, 0, 2, 3).into())];
     drop((again, other));
-    for entered in &mut behind {
-        let (line, known) = (entered.line.take().expect("it waits"), Duration::from_secs(3600));
-        assert!(turn(&line) <= known, "{line:?}");
+    for (entered, known) in behind.iter_mut().zip([3600, 36]) {
+        let line = entered.line.take().expect("it waits");
+        assert!(turn(&line) <= Duration::from_secs(known), "{line:?}");
     }
     assert!(!turnstile.total.as_ref().is_some_and(|(_, tally)| lock(tally).is_in_use()));
 }
