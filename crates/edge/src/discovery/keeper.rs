@@ -103,8 +103,10 @@ impl Discovery {
             backend,
             view,
             is_failing: false,
+            is_start: true,
         };
         let mut pause = looker.begin().await;
+        looker.is_start = false;
         begun();
         loop {
             tokio::select! {
@@ -142,6 +144,8 @@ struct Looker {
     backend: Arc<Backend>,
     view: Arc<DiscoveryView>,
     is_failing: bool,
+    /// While the first look is under way.
+    is_start: bool,
 }
 
 impl Looker {
@@ -222,7 +226,10 @@ impl Looker {
             let left_out = change.left_out;
             warn!(backend, left_out, "more servers are found than `discovery.max` lets in");
         }
-        self.backend.set_servers(&change.servers);
+        match self.is_start {
+            true => self.backend.start_with_servers(&change.servers),
+            false => self.backend.set_servers(&change.servers),
+        };
     }
 
     fn fail(&mut self, error: &LookError) {
