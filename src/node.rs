@@ -342,6 +342,7 @@ fn assemble_route(
         limits: route.limits,
         pings: route.pings,
         changes: route.changes,
+        is_guard: route.is_guard,
     }
 }
 

@@ -188,6 +188,37 @@ fn no_spelling_of_a_guarded_path_goes_past_its_guard() {
 }
 
 #[test]
+fn whatever_holds_somebody_up_does_so_in_every_spelling() {
+    for guard in [
+        "allow = \"192.0.2.1\"\nbackend = \"nodes\"",
+        "deny = \"127.0.0.0/8\"\nbackend = \"nodes\"",
+        "limits = { max_body = \"3B\" }\nbackend = \"nodes\"",
+        "origin = { allow = [\"https://b.test\"] }\nwebsocket = true\nbackend = \"nodes\"",
+        "respond = { status = 403 }",
+    ] {
+        let rig = Rig::of(guard, "[timeout]\nhttp_request = \"1s\"\nclient = \"1s\"\n");
+        let is_of_pages = guard.contains("origin");
+        try_each(SPELLINGS, LANES, |spelling| {
+            let text = if is_of_pages {
+                format!(
+                    "GET {spelling} HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\n\
+                     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: {KEY}\r\nOrigin: https://c.test\r\n\r\n"
+                )
+            } else {
+                let head = "Host: a.test\r\nConnection: close\r\nContent-Length: 4";
+                format!("POST {spelling} HTTP/1.1\r\n{head}\r\n\r\nbody")
+            };
+            let close = client_frame(Opcode::Close, b"");
+            let end = if is_of_pages { &close[..] } else { b"" };
+            rig.try_bytes(spelling, &[text.as_bytes(), end].concat())
+        });
+        ask(rig.edge.address(), "GET /open HTTP/1.1\r\nHost: a.test\r\n\r\n").expect(200);
+        rig.judge();
+    }
+}
+
+#[test]
 fn a_path_that_a_header_names_is_not_believed() {
     let rig = Rig::start();
     let names = [
@@ -241,6 +272,11 @@ impl Rig {
     }
 
     fn with(more: &str) -> Self {
+        Self::of("auth = \"users\"\nbackend = \"nodes\"", more)
+    }
+
+    /// With these keys in the routes of what is guarded.
+    fn of(guard: &str, more: &str) -> Self {
         let witness = Witness::start();
         let edge = Tidewire::run(&format!(
             r#"
@@ -250,16 +286,15 @@ bind = "127.0.0.1:0"
 {USERS}
 [[route]]
 path = "/admin"
-auth = "users"
-backend = "nodes"
+{guard}
 [[route]]
 path = "/admin/*"
-auth = "users"
-backend = "nodes"
+{guard}
 [[route]]
 path = "/open/*"
 backend = "nodes"
 [[route]]
+origin = {{ allow = ["*"] }}
 backend = "nodes"
 [[backend]]
 name = "nodes"

@@ -239,6 +239,22 @@ fn a_server_that_is_added_gets_its_share_of_three_thousand_tunnels() {
 }
 
 #[test]
+fn a_server_that_starts_slowly_is_filled_as_it_grows_and_nobody_is_moved_in_vain() {
+    let fleet = Fleet::new();
+    let servers = [(); 3].map(|()| fleet.server());
+    let rebalance = "slowstart = \"4s\"\n\
+        rebalance = { band = \"5%\", rate = \"200/s\", delay = \"100ms\", min_age = \"0s\" }";
+    let edge = edge(&servers, rebalance);
+    fleet.join(edge.address(), 300);
+    let start = Instant::now();
+    set(&edge, "s3", "ready");
+    until("it has its share", || (spread(&edge, 3)[2] >= 95).then_some(()));
+    fleet.wait_for(300);
+    let told = fleet.expect_told("rebalance", 200, start);
+    assert!((90..=110).contains(&told), "{told} were moved for 100 that were missing");
+}
+
+#[test]
 fn a_server_that_drains_is_emptied_and_one_in_maintenance_only_when_that_is_wanted() {
     let fleet = Fleet::new();
     let servers = [(); 3].map(|()| fleet.server());

@@ -34,7 +34,9 @@ pub struct RouteConfig {
     /// The hosts that it takes; every host when it is not set.
     pub host: Option<OneOrMany<HostPattern>>,
     /// The paths that it takes: literal segments, `{name}` for one segment, a final `*` for the
-    /// rest.
+    /// rest. A route that holds somebody up (by `auth`, `allow`, `deny`, `origin` or `limits`, or
+    /// with a `respond` of 400 and above) also takes other spellings of them that some servers
+    /// take for the same, such as `//admin` and `/admin%2Fx`.
     #[serde(default = "any_path")]
     pub path: PathPattern,
     /// The methods that it takes; all of them when it is not set.
@@ -112,6 +114,21 @@ pub struct RouteConfig {
     pub redirect: Option<RedirectConfig>,
     /// Target: a fixed answer.
     pub respond: Option<RespondConfig>,
+}
+
+impl RouteConfig {
+    /// Whether it holds somebody up whom a later route may take: by who they are, from where they
+    /// come, by what they do, or by a refusal.
+    pub fn is_guard(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| !auth.0.is_empty())
+            || self.allow.is_some()
+            || self.allow_file.is_some()
+            || self.deny.is_some()
+            || self.deny_file.is_some()
+            || self.origin != OriginConfig::default()
+            || self.limits != LimitsConfig::default()
+            || self.respond.as_ref().is_some_and(|respond| respond.status >= 400)
+    }
 }
 
 /// The keys of a route that are targets.

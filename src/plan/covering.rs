@@ -62,6 +62,11 @@ pub(super) fn covers_path(wide: &PathPattern, narrow: &PathPattern) -> bool {
     Segments::of(wide).covers(&Segments::of(narrow))
 }
 
+/// Whether some path may match both. May say yes where none does.
+pub(super) fn paths_meet(this: &PathPattern, that: &PathPattern) -> bool {
+    Segments::of(this).meets(&Segments::of(that))
+}
+
 fn covers_host(earlier: &HostPattern, later: &HostPattern) -> bool {
     let (wide, host) = (earlier.to_string(), later.to_string());
     match host.strip_prefix("*.") {
@@ -102,6 +107,24 @@ impl Segments {
         };
         is_long_enough && self.parts.iter().zip(&other.parts).all(covers)
     }
+
+    /// Whether some path may be matched by both.
+    fn meets(&self, other: &Self) -> bool {
+        let is_as_long = match (self.is_prefix, other.is_prefix) {
+            (true, true) => true,
+            (true, false) => other.parts.len() > self.parts.len(),
+            (false, true) => self.parts.len() > other.parts.len(),
+            (false, false) => other.parts.len() == self.parts.len(),
+        };
+        // What is encoded may be the same as what is not.
+        let is_open = |part: &str| is_capture(part) || part.contains('%');
+        let meets = |(this, other): (&String, &String)| {
+            this == other
+                || is_open(this) && !other.is_empty()
+                || is_open(other) && !this.is_empty()
+        };
+        is_as_long && self.parts.iter().zip(&other.parts).all(meets)
+    }
 }
 
 fn is_capture(part: &str) -> bool {
@@ -124,6 +147,28 @@ mod tests {
     fn check(earlier: &str, later: &str, expected: bool) {
         let covers = segments(earlier).covers(&segments(later));
         assert_eq!(covers, expected, "{earlier} covers {later}");
+    }
+
+    #[test]
+    fn paths_meet_where_one_can_be_of_both() {
+        for (this, that, expected) in [
+            ("/*", "/x", true),
+            ("/x/*", "/*", true),
+            ("/x", "/x", true),
+            ("/x", "/y", false),
+            ("/x", "/%78", true),
+            ("/x/{a}", "/{b}/y", true),
+            ("/x/{a}", "/y/{a}", false),
+            ("/x/{a}", "/x/", false),
+            ("/x/{a}", "/x", false),
+            ("/x/*", "/x", false),
+            ("/x/*", "/x/", true),
+            ("/x/*", "/x/y/*", true),
+            ("/x/z/*", "/x/y/*", false),
+        ] {
+            let (a, b) = (segments(this), segments(that));
+            assert_eq!((a.meets(&b), b.meets(&a)), (expected, expected), "{this} and {that}");
+        }
     }
 
     #[test]

@@ -163,6 +163,8 @@ pub struct RoutePlan {
     pub limits: Limits,
     pub pings: Pings,
     pub changes: Changes,
+    /// See [`tidewire_edge::route::Route`].
+    pub is_guard: bool,
 }
 
 /// What takes the requests of a route.

@@ -31,7 +31,8 @@ impl Checks<'_> {
         }
         let balance = place.key("balance");
         let why = match &backend.balance {
-            Algorithm::Hash(_) if backend.hash_balance_factor.is_none() => back,
+            // Also where there is a bound of load: whom another server had to take goes home.
+            Algorithm::Hash(_) => back,
             Algorithm::First => "`first` has servers with more than their share on purpose",
             _ => return self.slowly(backend, moves),
         };

@@ -3,9 +3,9 @@
 
 use tidewire_edge::auth::access::Access;
 use tidewire_edge::route::Matcher;
-use tidewire_edge::rules::Rule;
+use tidewire_edge::rules::{Decision, Rule};
 
-use super::covering::{covers, covers_path};
+use super::covering::{covers, covers_path, paths_meet};
 use super::{Checks, RoutePlan};
 use crate::config::diagnostic::Diagnostic;
 
@@ -25,6 +25,28 @@ impl Checks<'_> {
             let finding = finding.at(place(index).span(), "never reached");
             let finding = finding.also(place(first).span(), "decides about all of them");
             self.report(finding.help("rules are asked in their order: put it above"));
+        }
+    }
+
+    /// Warns of each rule that leads to a route that never takes what the rule is for.
+    pub(super) fn ways_of_rules(&mut self, rules: &[Rule], routes: &[RoutePlan]) {
+        for (index, rule) in rules.iter().enumerate() {
+            let Some(Decision::Route(to)) = rule.decision else { continue };
+            let Some(route) = routes.get(to) else { continue };
+            let meets = |path| paths_meet(path, &route.matcher.path);
+            if rule.when.paths.is_empty() || rule.when.paths.iter().any(meets) {
+                continue;
+            }
+            let way = self.place.key("rule").index(index).key("then").key("route");
+            let path = self.place.key("route").index(to).key("path");
+            if way.is_given() && path.is_given() {
+                let message = "this rule leads to a route that is for other paths";
+                let finding =
+                    Diagnostic::warning(message).at(way.span(), "404 answers all of them");
+                let finding = finding.also(path.span(), "has none of the rule's `path`");
+                let help = "a rule changes no path that routes are asked for: widen the route's";
+                self.report(finding.help(help));
+            }
         }
     }
 

@@ -45,6 +45,7 @@ impl<'c> Checks<'c> {
                     limits,
                     pings,
                     changes,
+                    is_guard: route.is_guard(),
                 });
             }
         }

@@ -35,6 +35,9 @@ impl<'c> Checks<'c> {
             .collect();
         if tables.is_whole() {
             self.reach_of_rules(&rules);
+            if routes.len() == config.route.len() {
+                self.ways_of_rules(&rules, routes);
+            }
         }
         rules
     }
@@ -70,12 +73,9 @@ impl<'c> Checks<'c> {
             response: Some(&then.response_header),
         };
         let changes = self.changes(&written, capturing, at, config);
-        let asks = |route: &RoutePlan| {
-            route.access.as_ref().is_some_and(|access| !access.auths.is_empty())
-        };
         let is_guard = match &decision {
             Some(Decision::Deny(_)) => true,
-            Some(Decision::Route(route)) => routes.get(*route).is_none_or(asks),
+            Some(Decision::Route(route)) => routes.get(*route).is_none_or(|route| route.is_guard),
             Some(Decision::Redirect(_)) | None => false,
         };
         let name = rule.name.clone().unwrap_or_else(|| format!("rule#{}", index + 1));

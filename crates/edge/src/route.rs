@@ -30,6 +30,9 @@ pub struct Route {
     pub pings: Pings,
     /// What is changed of the requests that it takes, and of their answers.
     pub changes: Changes,
+    /// Whether it holds somebody up, who must not pass by with another spelling of its path that a
+    /// server takes for the same.
+    pub is_guard: bool,
 }
 
 /// What a request must be for a route to take it: the path as the pattern has it, and the
@@ -76,9 +79,7 @@ pub fn matching<'r>(
         }
         let path = &route.matcher.path;
         let captures = path.captures(asked.uri.path()).or_else(|| {
-            // Whoever is asked who they are must not pass by with another spelling that a server
-            // takes for the same path.
-            let mut readings = lenient.iter().filter(|_| route.asks());
+            let mut readings = lenient.iter().filter(|_| route.is_guard);
             readings.find_map(|reading| path.captures_decoded(reading))
         });
         captures.map(|captures| (index, route, captures))
@@ -91,13 +92,6 @@ pub fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     match uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => headers.get(header::HOST)?.to_str().ok(),
-    }
-}
-
-impl Route {
-    /// Whether it asks who the client is.
-    pub fn asks(&self) -> bool {
-        self.access.as_ref().is_some_and(|access| !access.auths.is_empty())
     }
 }
 
@@ -125,6 +119,7 @@ mod tests {
             limits,
             pings: Pings::default(),
             changes: Changes::default(),
+            is_guard: false,
         }
     }
 

@@ -270,6 +270,7 @@ fn routes(backends: &[Arc<Backend>], limits: Limited, pings: Pings) -> Vec<Route
             limits: limits.clone(),
             pings,
             changes: Changes::default(),
+            is_guard: false,
         }
     };
     let app = |index: usize| Target::Backend(Arc::clone(&backends[index]));
@@ -289,8 +290,8 @@ fn routes(backends: &[Arc<Backend>], limits: Limited, pings: Pings) -> Vec<Route
         cors: Cors::new(&serde_json::from_value(cors).expect("it is one")).ok(),
     };
     vec![
-        Route { access: access(0), ..route("/key/{room}", app(0)) },
-        Route { access: access(1), ..route("/asked/*", app(0)) },
+        Route { access: access(0), is_guard: true, ..route("/key/{room}", app(0)) },
+        Route { access: access(1), is_guard: true, ..route("/asked/*", app(0)) },
         Route { cross_site, ..route("/api/*", app(0)) },
         route("/down", app(2)),
         route("/hub/{topic}", Target::Endpoint(0)),

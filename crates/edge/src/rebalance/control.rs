@@ -17,6 +17,7 @@ use crate::backend::Backend;
 use crate::choice::takes_newcomers;
 use crate::server::Server;
 use crate::server_state::State;
+use crate::weight::SCALE;
 
 /// Starts what moves the clients of those `backends` where that is to be done.
 pub fn spawn(backends: &[Arc<Backend>], control: &Handle) -> Vec<JoinHandle<()>> {
@@ -98,7 +99,9 @@ fn role(moving: &Moving, server: &Server, takes: bool) -> Role {
             let room =
                 server.maxconn().map_or(u64::MAX, |most| most.saturating_sub(server.current()));
             let room = u32::try_from(room).unwrap_or(u32::MAX);
-            Role::Takes { weight: server.weight.full(), room }
+            // What balances does the same: of a server that starts slowly, no more is asked.
+            let weight = server.weight.effective(std::time::Instant::now);
+            Role::Takes { weight, full: server.weight.full() * SCALE, room }
         }
         _ if may_empty => Role::Empties,
         _ => Role::Keeps,
@@ -161,7 +164,7 @@ mod tests {
         Known::default().look(backend).into_iter().map(|standing| standing.role).collect()
     }
 
-    const TAKES: Role = Role::Takes { weight: 1, room: u32::MAX };
+    const TAKES: Role = Role::Takes { weight: SCALE, full: SCALE, room: u32::MAX };
 
     #[test]
     fn a_server_gives_clients_up_or_takes_them_as_its_state_says() {
@@ -197,7 +200,7 @@ mod tests {
         let backend = backend(&[json!({ "maxconn": 3, "weight": 7 })], json!({ "rebalance": {} }));
         let server = Arc::clone(&backend.servers()[0]);
         let room = || match roles(&backend)[..] {
-            [Role::Takes { weight: 7, room }] => room,
+            [Role::Takes { weight, full, room }] if weight == 7 * SCALE && full == weight => room,
             ref other => panic!("{other:?}"),
         };
         assert_eq!(room(), 3);
@@ -206,6 +209,16 @@ mod tests {
         // Those that stick to it, or its operator, may have brought it above.
         (0..2).for_each(|_| server.take());
         assert_eq!(room(), 0);
+    }
+
+    #[test]
+    fn a_server_that_starts_slowly_is_to_have_no_more_than_it_is_given() {
+        let more = json!({ "rebalance": {}, "slowstart": "1h" });
+        let backend = backend(&[json!({}), json!({ "state": "maintenance" })], more);
+        let late = Arc::clone(&backend.servers()[1]);
+        backend.set_operator(&late, Operator::Ready);
+        let begins = Role::Takes { weight: 1, full: SCALE, room: u32::MAX };
+        assert_eq!(roles(&backend), [TAKES, begins]);
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub struct Standing {
 /// What a server is to those who are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It takes clients: its weight, and for how many more it has room.
-    Takes { weight: u32, room: u32 },
+    /// It takes clients: its weight as it is now, which may still grow, that which it will have,
+    /// and for how many more it has room. The unit of a weight is the caller's.
+    Takes { weight: u32, full: u32, room: u32 },
     /// All are to leave it, as far as there is somewhere to go.
     Empties,
     /// All are to leave it, wherever they go.
@@ -139,7 +140,7 @@ impl Decision {
         let present = counting.clone().map(|it| u64::from(it.members)).sum();
         let total = self.peaks.note(now, present);
         let shares = Shares::of(all, total);
-        let seen: Vec<_> = counting.map(|it| (it.id, it.role.weight())).collect();
+        let seen: Vec<_> = counting.map(|it| (it.id, it.role.full_weight())).collect();
         if seen != self.seen {
             self.seen = seen;
             self.since = None;
@@ -197,6 +198,13 @@ impl Role {
             _ => None,
         }
     }
+
+    fn full_weight(self) -> Option<u32> {
+        match self {
+            Self::Takes { full, .. } => Some(full),
+            _ => None,
+        }
+    }
 }
 
 /// What would be right for each server that takes clients.
@@ -236,7 +244,7 @@ impl Shares {
     /// those who are on their way.
     fn wish(&self, all: &[Standing], on_their_way: u64, wishes: &mut Vec<Wish>) {
         let room_of = |standing: &Standing| match standing.role {
-            Role::Takes { weight, room } => {
+            Role::Takes { weight, room, .. } => {
                 u64::from(self.share(weight).saturating_sub(standing.members).min(room))
             }
             _ => 0,

@@ -40,7 +40,7 @@ impl Fleet {
     fn new(seed: u64, terms: Terms, servers: &[(u32, u32)], balance: Balance) -> Self {
         let standings = servers.iter().enumerate().map(|(id, &(members, weight))| Standing {
             id: id as u32,
-            role: Role::Takes { weight, room: u32::MAX },
+            role: Role::Takes { weight, full: weight, room: u32::MAX },
             members,
         });
         Self {
@@ -241,7 +241,11 @@ fn whenever_it_begins_no_more_move_than_must() {
 #[test]
 fn nobody_moves_for_a_place_that_is_meant_for_who_is_on_the_way() {
     let mut decision = Decision::new(terms(0.02, 0, 1000));
-    let takes = |id, members, room| Standing { id, role: Role::Takes { weight: 1, room }, members };
+    let takes = |id, members, room| Standing {
+        id,
+        role: Role::Takes { weight: 1, full: 1, room },
+        members,
+    };
     let mut told = 0;
     for tick in 1..100 {
         let standings = [takes(0, 1000 - told, u32::MAX), takes(1, 0, 100)];
@@ -306,7 +310,7 @@ fn where_there_is_no_room_nobody_is_sent() {
         fleet.run(20);
         assert_eq!(fleet.moved(), expected, "{roles:?}");
     };
-    let takes = |room| Role::Takes { weight: 1, room };
+    let takes = |room| Role::Takes { weight: 1, full: 1, room };
     check([Role::Empties, Role::Empties], 0);
     check([Role::Empties, Role::Keeps], 0);
     check([takes(9), takes(0)], 0);
@@ -320,11 +324,29 @@ fn where_there_is_no_room_nobody_is_sent() {
 }
 
 #[test]
+fn a_server_that_starts_slowly_gets_its_share_as_it_grows() {
+    for seed in 0..20 {
+        let servers = [(150, 256), (150, 256), (0, 256)];
+        let mut fleet = Fleet::new(seed, terms(0.05, 1, 200), &servers, Balance::Leastconn);
+        let seconds = fleet.random.u64(5..120);
+        for second in 0..=seconds {
+            let weight = (256 * second / seconds).max(1) as u32;
+            fleet.standings[2].role = Role::Takes { weight, full: 256, room: u32::MAX };
+            fleet.run(1);
+        }
+        fleet.run(60);
+        assert!(!fleet.news.iter().any(|it| matches!(it, News::Futile(_))), "seed {seed}");
+        fleet.expect_within(0.05, seed);
+        assert!(fleet.moved() <= 105, "seed {seed}: {} are moved for 100", fleet.moved());
+    }
+}
+
+#[test]
 fn a_blip_moves_nobody() {
     let servers = [(1000, 1), (1000, 1), (0, 1)];
     let mut fleet = Fleet::new(1, terms(0.02, 30, 100), &servers, Balance::Leastconn);
     for _ in 0..10 {
-        fleet.standings[2].role = Role::Takes { weight: 1, room: u32::MAX };
+        fleet.standings[2].role = Role::Takes { weight: 1, full: 1, room: u32::MAX };
         fleet.run(25);
         fleet.standings[2].role = Role::Keeps;
         fleet.run(25);
