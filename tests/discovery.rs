@@ -228,6 +228,9 @@ fn a_file_of_servers_is_read_again_and_a_wrong_one_changes_nothing() {
     edge.child.signal(Signal::HUP);
     edge.log_line(&["servers are as before: they cannot be looked up", "line 3"]);
     until_answering(&edge, &["a", "b"]);
+    file.write(&(listed("a", &a, "") + &listed("b", &b, "") + &listed("c", &a, "")));
+    edge.child.signal(Signal::HUP);
+    edge.log_line(&["left out, as others have the names or addresses of these", "servers=\"c\""]);
     file.change(&mut edge, &listed("b", &b, ""), "gone: a");
     until_answering(&edge, &["b"]);
 }

@@ -77,6 +77,15 @@ fn one() -> u16 {
     1
 }
 
+/// Whether something can be called so. Names stand in logs and as labels of metrics: no spaces, no
+/// quotes, not too long.
+pub fn is_name(text: &str) -> bool {
+    let is_right = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.chars().all(is_right)
+}
+
+pub const NAME_BYTES_MAX: usize = 64;
+
 /// A server at run time, shared by all workers and the probes. What makes it this server is its name
 /// and its address; all else that is written about it may be written anew while it runs.
 #[derive(Debug)]

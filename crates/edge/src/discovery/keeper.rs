@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::config::DiscoveryConfig;
 use super::dns::{Resolver, ServiceName};
 use super::file::{Certificates, ServerFile, ServerFileError};
-use super::roster::{Looked, Roster};
+use super::roster::{Looked, Roster, some};
 use crate::backend::{Backend, BackendConfig};
 
 /// How the servers of a backend are found.
@@ -215,7 +215,14 @@ impl Looker {
         if std::mem::replace(&mut self.is_failing, false) {
             info!(backend, "servers can be looked up again");
         }
-        let Some(change) = self.roster.take(looked, Instant::now()) else { return };
+        // Of what the DNS says, what is there twice is one server, and nobody's mistake.
+        let is_written = matches!(looked, Looked::Listed(_));
+        let change = self.roster.take(looked, Instant::now());
+        if is_written && !self.roster.doubles().is_empty() {
+            let servers = some(self.roster.doubles());
+            warn!(backend, servers, "left out, as others have the names or addresses of these");
+        }
+        let Some(change) = change else { return };
         let servers = change.servers.len();
         if is_nothing {
             warn!(backend, servers, %change, "the name of the servers has no records any more");

@@ -47,6 +47,7 @@ pub struct Roster {
     /// Those that the configuration lists.
     listed: Vec<ServerConfig>,
     servers: Vec<ServerConfig>,
+    doubles: Vec<String>,
     empty_since: Option<Instant>,
 }
 
@@ -64,7 +65,7 @@ pub struct Change {
 impl Roster {
     /// A roster that has found nothing yet.
     pub fn new(config: DiscoveryConfig, listed: Vec<ServerConfig>) -> Self {
-        Self { config, servers: listed.clone(), listed, empty_since: None }
+        Self { config, servers: listed.clone(), listed, doubles: Vec::new(), empty_since: None }
     }
 
     /// Takes what was found at `now`. `None` when that changes nothing.
@@ -82,7 +83,8 @@ impl Roster {
             Looked::Found(found, _) => self.named(found),
         };
         let mut servers = self.listed.clone();
-        let left_out = extend(&mut servers, found, self.config.max as usize);
+        let left_out;
+        (left_out, self.doubles) = extend(&mut servers, found, self.config.max as usize);
         let names = |servers: &[ServerConfig]| -> HashSet<String> {
             servers.iter().map(|it| it.name.clone()).collect()
         };
@@ -99,6 +101,11 @@ impl Roster {
         let added = sorted(after.difference(&before).cloned().collect());
         let removed = sorted(before.difference(&after).cloned().collect());
         Some(Change { servers, added, removed, left_out })
+    }
+
+    /// Those that were found last and are not taken, as another one has their name or address.
+    pub fn doubles(&self) -> &[String] {
+        &self.doubles
     }
 
     /// When to look again after an answer.
@@ -157,13 +164,19 @@ impl Roster {
 }
 
 /// Puts `found` behind what is there, but for what is there by name or address already. How many
-/// there was no room for.
-fn extend(servers: &mut Vec<ServerConfig>, found: Vec<ServerConfig>, most: usize) -> usize {
+/// there was no room for, and who was there already.
+fn extend(
+    servers: &mut Vec<ServerConfig>,
+    found: Vec<ServerConfig>,
+    most: usize,
+) -> (usize, Vec<String>) {
     let listed = servers.len();
     let mut left_out = 0;
+    let mut doubles = Vec::new();
     for server in found {
         let is_there = |it: &ServerConfig| it.name == server.name || it.address == server.address;
         if servers.iter().any(is_there) {
+            doubles.push(server.name);
             continue;
         }
         match servers.len() - listed < most {
@@ -171,7 +184,7 @@ fn extend(servers: &mut Vec<ServerConfig>, found: Vec<ServerConfig>, most: usize
             false => left_out += 1,
         }
     }
-    left_out
+    (left_out, doubles)
 }
 
 /// The weight of an SRV record, up to 65,535, as one of ours, up to 256. One of 0 may be chosen,
@@ -189,11 +202,6 @@ const MISSED_PAUSE: Duration = Duration::from_secs(2);
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let some = |names: &[String]| {
-            let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-            let more = names.len().saturating_sub(SHOWN);
-            if more == 0 { shown } else { format!("{shown} and {more} more") }
-        };
         let mut parts = Vec::new();
         if !self.added.is_empty() {
             parts.push(format!("new: {}", some(&self.added)));
@@ -206,6 +214,13 @@ impl fmt::Display for Change {
         }
         f.write_str(&parts.join("; "))
     }
+}
+
+/// A few of these names.
+pub fn some(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(SHOWN);
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 /// How many names a line of the log has of each kind.
@@ -320,6 +335,9 @@ mod tests {
         };
         let same = [other("own", "10.0.0.9:80"), other("another", "10.0.0.1:80")];
         assert_eq!(roster.take(Looked::Listed(same.to_vec()), Instant::now()), None);
+        assert_eq!(roster.doubles(), ["own", "another"]);
+        roster.take(Looked::Listed(vec![other("another", "10.0.0.2:80")]), Instant::now());
+        assert!(roster.doubles().is_empty());
     }
 
     #[test]
