@@ -133,10 +133,10 @@ impl Roster {
         let first = records().map(|it| it.priority).min();
         let heaviest = records().map(|it| it.weight).max().unwrap_or(0);
         let mut servers: Vec<ServerConfig> = Vec::with_capacity(found.len());
-        for found in &found {
+        for one in &found {
             let mut server = ServerConfig {
-                name: found.address.to_string(),
-                address: found.address.into(),
+                name: one.address.to_string(),
+                address: one.address.into(),
                 weight: self.config.weight,
                 server_name: None,
                 found_by: self.config.dns.as_ref().map(|it| it.host().to_owned()),
@@ -146,12 +146,13 @@ impl Roster {
                 maxconn: self.config.maxconn,
                 backup: false,
             };
-            if let Some(record) = &found.record {
+            if let Some(record) = &one.record {
                 server.weight = scaled(record.weight, heaviest);
                 server.found_by = Some(record.target.clone());
-                let name = format!("{}:{}", record.target, found.address.port());
+                let name = format!("{}:{}", record.target, one.address.port());
                 // A host with several addresses is as many servers.
-                if !servers.iter().any(|it| it.name == name) {
+                if !servers.iter().any(|it| it.name == name) && self.may_be(&server, &name, &found)
+                {
                     server.name = name;
                 }
                 // The next best are asked when the best are all away.
@@ -160,6 +161,17 @@ impl Roster {
             servers.push(server);
         }
         servers
+    }
+
+    /// Whether `server`, which has its address for a name, may have `name`: not when it was found by
+    /// its address before, nor when another one of those `found` has the name. A server that changes
+    /// its name because another one comes or goes would be a stranger to its clients.
+    fn may_be(&self, server: &ServerConfig, name: &str, found: &[Found]) -> bool {
+        let is_found = |it: &ServerConfig| found.iter().any(|one| it.address == one.address.into());
+        !self.servers.iter().any(|it| match it.address == server.address {
+            true => it.name == server.name,
+            false => it.name == name && is_found(it),
+        })
     }
 }
 
@@ -300,6 +312,22 @@ mod tests {
             ("c.test:80", 1, true),
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn of_a_host_with_several_addresses_each_keeps_its_name_when_others_come_and_go() {
+        let mut roster = Roster::new(config(|_| {}), Vec::new());
+        let mut take = |last: &[u8]| {
+            let one = |it: &u8| record(&format!("10.0.0.{it}:80"), "a.test", 10, 1);
+            let found = found(&last.iter().map(one).collect::<Vec<_>>());
+            let change = roster.take(found, Instant::now()).unwrap();
+            let shown = |it: ServerConfig| format!("{}={}", it.name, it.address);
+            change.servers.into_iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(take(&[2, 3]), ["a.test:80=10.0.0.2:80", "10.0.0.3:80=10.0.0.3:80"]);
+        assert_eq!(take(&[3]), ["10.0.0.3:80=10.0.0.3:80"]);
+        assert_eq!(take(&[3, 4]), ["10.0.0.3:80=10.0.0.3:80", "a.test:80=10.0.0.4:80"]);
+        assert_eq!(take(&[1, 4]), ["10.0.0.1:80=10.0.0.1:80", "a.test:80=10.0.0.4:80"]);
     }
 
     #[test]
