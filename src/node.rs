@@ -239,7 +239,7 @@ fn search(
     let mut patience = Duration::ZERO;
     for (index, search) in searches.into_iter().enumerate() {
         let Some((discovery, config)) = search else { continue };
-        patience = patience.max(discovery.timeout());
+        patience = patience.max(discovery.patience());
         let (view, backend) = (Arc::<DiscoveryView>::default(), Arc::clone(&backends[index]));
         views.push((index, Arc::clone(&view)));
         let begun = begun.clone();

@@ -17,7 +17,7 @@ pub fn on_hangup(control: &Handle, reload: impl Fn() + Send + 'static) -> std::i
     let mut hangup = signal(SignalKind::hangup())?;
     control.spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: reading certificates, keys and revocation lists again");
+            tracing::info!("SIGHUP: reading files and looking names up again");
             reload();
         }
     });

@@ -11,6 +11,7 @@ use tidewire_testkit::http::{ask, get};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::port::free_port;
 use tidewire_testkit::tidewire::{Tidewire, command};
+use tidewire_testkit::websocket::WebSocket;
 
 const ROUTE: &str = "[[route]]\nrespond = { status = 200, body = \"in\" }\n";
 
@@ -103,4 +104,33 @@ fn a_file_is_read_again_and_a_wrong_one_leaves_what_was() {
     fs::write(&file, "").unwrap();
     edge.child.signal(Signal::HUP);
     answers(edge.address(), 200);
+}
+
+#[test]
+fn who_is_denied_by_now_gets_nothing_more_on_a_connection_that_was_let_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("denied.txt");
+    fs::write(&file, "").unwrap();
+    let config = listen("127.0.0.1:0", "deny_file = \"denied.txt\"")
+        + "[hub]\nnode = \"n\"\nbroker = \"memory\"\n\
+           [[route]]\npath = \"/ws/{topic}\"\nhub = { topic = \"{topic}\" }\n"
+        + ROUTE;
+    let mut edge = Tidewire::run_in(command(), directory, &config);
+    let mut kept = Peer::connect(edge.address());
+    let mut ask = || {
+        kept.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        kept.response()
+    };
+    ask().expect(200);
+    let mut open = WebSocket::connect(edge.address(), "/ws/a");
+    fs::write(&file, "127.0.0.1\n").unwrap();
+    edge.child.signal(Signal::HUP);
+    edge.log_line(&["addresses are read again"]);
+    assert_eq!(ask().expect(403).headers.get("connection"), Some("close"));
+    kept.expect_end();
+    Peer::connect(edge.address()).expect_gone();
+    edge.expect_metric("edge_refused_total", &["at=\"listener\"", "limit=\"denied\""], 2.0);
+    // What is open stays.
+    open.send("x");
+    assert_eq!(open.text(), "x");
 }

@@ -1,14 +1,14 @@
 //! Servers that are found: by the addresses of a name, by the records of a service, in a file.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::child::Signal;
-use tidewire_testkit::deadline::until;
-use tidewire_testkit::dns::NameServer;
+use tidewire_testkit::deadline::{DEADLINE, until};
+use tidewire_testkit::dns::{Kind, NameServer, PartlyAnswers, Reply};
 use tidewire_testkit::http::{Request, get};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::script;
@@ -49,8 +49,11 @@ fn until_answering(edge: &Tidewire, expected: &[&str]) {
 }
 
 fn dns(server: &NameServer, source: &str, more: &str) -> String {
-    let nameserver = server.address();
-    format!("discovery = {{ {source}, nameserver = [\"{nameserver}\"], timeout = \"5s\"{more} }}")
+    asking(server.address(), source, &format!(", timeout = \"5s\"{more}"))
+}
+
+fn asking(nameserver: SocketAddr, source: &str, more: &str) -> String {
+    format!("discovery = {{ {source}, nameserver = [\"{nameserver}\"]{more} }}")
 }
 
 /// Two servers on one port, one of them on IPv6.
@@ -182,6 +185,116 @@ fn servers_that_are_found_are_probed_until_they_are_gone() {
     until_answering(&edge, &["v4", "v6"]);
 }
 
+const LOCAL_V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LOCAL_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+#[test]
+fn one_kind_of_address_is_enough_when_the_other_cannot_be_looked_up() {
+    for (broken, why) in [(Reply::Fails, "Server Failure"), (Reply::Silence, "no answer in time")] {
+        let names = PartlyAnswers::start(move |_, kind| match kind {
+            Kind::A => Reply::Addresses(vec![LOCAL_V4]),
+            _ => broken.clone(),
+        });
+        let server = Backend::start(script::answers(200, "v4"));
+        let source = format!("dns = \"nodes.test:{}\"", server.address().port());
+        let more = ", timeout = \"2s\", max_interval = \"1s\"";
+        let mut edge = edge(&asking(names.address(), &source, more));
+        until_answering(&edge, &["v4"]);
+        edge.log_line(&["WARN", "some servers cannot be looked up", "AAAA records of", why]);
+        edge.expect_metric_at_least("edge_discovery_lookups_total", &["result=\"found\""], 2.0);
+    }
+}
+
+#[test]
+fn the_addresses_of_a_kind_that_cannot_be_looked_up_any_more_stay() {
+    let is_broken = Arc::<AtomicBool>::default();
+    let broken = Arc::clone(&is_broken);
+    let names = PartlyAnswers::start(move |_, kind| match (kind, broken.load(Ordering::SeqCst)) {
+        (Kind::A, false) => Reply::Addresses(vec![LOCAL_V4]),
+        (Kind::A, true) => Reply::Addresses(Vec::new()),
+        (_, false) => Reply::Addresses(vec![LOCAL_V6]),
+        (_, true) => Reply::Fails,
+    });
+    let (v4, _v6) = on_one_port();
+    let source = format!("dns = \"nodes.test:{}\"", v4.address().port());
+    let mut edge = edge(&asking(names.address(), &source, ", hold = \"0s\""));
+    until_answering(&edge, &["v4", "v6"]);
+    is_broken.store(true, Ordering::SeqCst);
+    edge.log_line(&["some servers cannot be looked up"]);
+    until_answering(&edge, &["v6"]);
+    is_broken.store(false, Ordering::SeqCst);
+    edge.log_line(&["servers can be looked up again"]);
+    until_answering(&edge, &["v4", "v6"]);
+}
+
+#[test]
+fn a_host_that_cannot_be_looked_up_costs_a_service_no_other() {
+    let (a, b) =
+        (Backend::start(script::answers(200, "a")), Backend::start(script::answers(200, "b")));
+    let ports = [a.address().port(), b.address().port()];
+    let is_well = Arc::<AtomicBool>::default();
+    let well = Arc::clone(&is_well);
+    let names = PartlyAnswers::start(move |name, kind| match (name, kind) {
+        (_, Kind::Srv) => {
+            let service = |host: &str, port| (format!("{host}.test"), port);
+            Reply::Services(vec![service("a", ports[0]), service("b", ports[1])], Vec::new())
+        }
+        ("b.test", _) if !well.load(Ordering::SeqCst) => Reply::Fails,
+        (_, Kind::A) => Reply::Addresses(vec![LOCAL_V4]),
+        _ => Reply::Addresses(Vec::new()),
+    });
+    let mut edge = edge(&asking(names.address(), "srv = \"_ws._tcp.chat.test\"", ""));
+    until_answering(&edge, &["a"]);
+    edge.log_line(&["some servers cannot be looked up", "records of b.test", "and 1 more"]);
+    is_well.store(true, Ordering::SeqCst);
+    until_answering(&edge, &["a", "b"]);
+}
+
+#[test]
+fn the_hosts_of_a_service_are_looked_up_at_the_same_time() {
+    const HOSTS: usize = 12;
+    let server = Backend::start(script::answers(200, "a"));
+    let port = server.address().port();
+    let asked = (Mutex::new(BTreeSet::new()), Condvar::new());
+    // Nobody is told anything before all have been asked for.
+    let names = PartlyAnswers::start(move |name, kind| {
+        if kind == Kind::Srv {
+            let hosts = (0..HOSTS).map(|index| (format!("{index}.test"), port));
+            return Reply::Services(hosts.collect(), Vec::new());
+        }
+        let mut questions = asked.0.lock().unwrap();
+        questions.insert((name.to_owned(), kind));
+        asked.1.notify_all();
+        let is_short = |all: &mut BTreeSet<_>| all.len() < 2 * HOSTS;
+        drop(asked.1.wait_timeout_while(questions, DEADLINE, is_short).unwrap());
+        match kind {
+            Kind::A => Reply::Addresses(vec![LOCAL_V4]),
+            _ => Reply::Addresses(Vec::new()),
+        }
+    });
+    let more = ", timeout = \"10s\"";
+    let edge = edge(&asking(names.address(), "srv = \"_ws._tcp.chat.test\"", more));
+    until_answering(&edge, &["a"]);
+    edge.expect_metric("edge_discovery_lookups_total", &["result=\"failed\""], 0.0);
+}
+
+#[test]
+fn addresses_that_come_with_the_records_of_a_service_are_not_asked_for() {
+    let server = Backend::start(script::answers(200, "a"));
+    let port = server.address().port();
+    let names = PartlyAnswers::start(move |_, kind| match kind {
+        Kind::Srv => {
+            let along = vec![("one.test".to_owned(), LOCAL_V4)];
+            Reply::Services(vec![("one.test".to_owned(), port)], along)
+        }
+        Kind::A => Reply::Fails,
+        _ => Reply::Addresses(Vec::new()),
+    });
+    let edge = edge(&asking(names.address(), "srv = \"_ws._tcp.chat.test\"", ""));
+    until_answering(&edge, &["a"]);
+    edge.expect_metric("edge_discovery_lookups_total", &["result=\"failed\""], 0.0);
+}
+
 /// A file of servers.
 struct ServersFile(tempfile::TempDir);
 
@@ -204,7 +317,9 @@ impl ServersFile {
     fn change(&self, edge: &mut Tidewire, text: &str, what: &str) {
         self.write(text);
         edge.child.signal(Signal::HUP);
-        edge.log_line(&["servers have changed", what]);
+        // All of what has changed: such a line is not to be taken for a longer one before it.
+        let end = format!("change={what}");
+        edge.child.line(&end, |line| line.ends_with(&end).then_some(()));
     }
 
     fn discovery(&self) -> String {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -41,11 +42,11 @@ fn the_calls_that_the_program_makes_are_those_that_the_unit_allows() {
     if !has("systemd-analyze") || !has("strace") {
         return;
     }
-    let (allowed, refused) = (calls_of("@system-service"), calls_of("@privileged"));
+    let allowed = calls_allowed();
     let made = calls_made();
+    assert!(made.contains("chown"), "the socket's file is given to a group");
     assert!(made.contains("accept4") && made.contains("clone3") | made.contains("clone"));
-    let wrong: Vec<_> =
-        made.iter().filter(|call| !allowed.contains(*call) || refused.contains(*call)).collect();
+    let wrong: Vec<_> = made.difference(&allowed).collect();
     assert!(wrong.is_empty(), "the unit refuses {wrong:?} of {made:?}");
 }
 
@@ -67,6 +68,15 @@ fn the_service_manager_hears_when_it_serves_and_when_it_ends() {
     node.terminate();
     assert_eq!(heard(), "STOPPING=1");
     assert!(node.wait().status.success());
+}
+
+#[test]
+fn the_unit_has_the_directory_of_the_documented_sockets() {
+    let unit = fs::read_to_string(packaging().join("systemd/tidewire.service")).unwrap();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/addresses.md");
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("unix:/run/tidewire/"));
+    assert!(unit.lines().any(|line| line == "RuntimeDirectory=tidewire"));
 }
 
 #[test]
@@ -97,7 +107,12 @@ fn calls_made() -> BTreeSet<String> {
     let log = directory.path().join("calls");
     let mut tracer = Command::new("strace");
     tracer.args(["-f", "-qq", "-o"]).arg(&log).arg(command().get_program());
-    let mut node = Tidewire::run_by(tracer, CONFIG);
+    let group = fs::metadata(directory.path()).unwrap().gid();
+    let local = format!(
+        "[[listen]]\nname = 'local'\nbind = 'unix:{}'\nunix = {{ group = '{group}' }}\n",
+        directory.path().join("edge.sock").display()
+    );
+    let mut node = Tidewire::run_by(tracer, &(CONFIG.to_owned() + &local));
     assert_eq!(get(node.address(), "/fixed").status, 204);
     let mut client = WebSocket::connect(node.address(), "/ws/a");
     client.send("x");
@@ -124,6 +139,22 @@ fn calls_made() -> BTreeSet<String> {
         (end > 0 && !call.starts_with(['+', '-'])).then(|| call[..end].to_owned())
     };
     calls.lines().filter_map(name).collect()
+}
+
+/// What is left of the unit's lists, of which each changes what those above it say.
+fn calls_allowed() -> BTreeSet<String> {
+    let unit = fs::read_to_string(packaging().join("systemd/tidewire.service")).unwrap();
+    let mut allowed = BTreeSet::new();
+    for list in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        match list.strip_prefix('~') {
+            Some(refused) => {
+                let refused = calls_of(refused);
+                allowed.retain(|call| !refused.contains(call));
+            }
+            None => allowed.append(&mut calls_of(list)),
+        }
+    }
+    allowed
 }
 
 /// The calls of a set and of those in it.

@@ -54,6 +54,11 @@ impl AddressRules {
         !self.deny.as_ref().is_some_and(has) && self.allow.as_ref().is_none_or(has)
     }
 
+    /// Whether whoever was let in may be one who is not any more.
+    pub fn may_change(&self) -> bool {
+        self.lists().any(AddressList::has_file)
+    }
+
     fn lists(&self) -> impl Iterator<Item = &AddressList> {
         self.allow.iter().chain(&self.deny)
     }

@@ -16,7 +16,7 @@ use http::uri::Uri;
 use tidewire_runtime::conn::Conn;
 
 use crate::access_log::Record;
-use crate::answer::{self, Body};
+use crate::answer::{self, Body, close_after};
 use crate::client_address::ClientAddress;
 use crate::door::{self, Door};
 use crate::hygiene;
@@ -89,7 +89,8 @@ impl Arrivals {
     }
 
     /// Of a request whose client a proxy speaks for: has the host be the one that it says, and the
-    /// client looked at, as the connection was not.
+    /// client looked at, as the connection was not. Whose connection was is looked at again where
+    /// the lists may have changed since.
     pub(crate) fn hear_of(
         &self,
         record: &mut Record,
@@ -98,6 +99,9 @@ impl Arrivals {
     ) -> Result<(), Box<Response<Body>>> {
         let Some(trusted) = self.trusted_proxies.as_ref().filter(|_| record.asker.is_spoken_for)
         else {
+            if door.addresses.may_change() {
+                return look(record, door).map_err(|answer| Box::new(close_after(*answer)));
+            }
             return Ok(());
         };
         if let Some(host) = trusted.host(&parts.headers) {
@@ -109,10 +113,7 @@ impl Arrivals {
             hygiene::check(parts).map_err(|unfit| Box::new(answer::unfit(unfit)))?;
             record.note_host(parts);
         }
-        door.look(record.asker.client.ip()).map_err(|why| {
-            record.fault = Some(why.as_str());
-            Box::new(why.response())
-        })
+        look(record, door)
     }
 
     /// Set when `peer` is trusted.
@@ -120,4 +121,12 @@ impl Arrivals {
         let trusted = self.trusted_proxies.as_ref();
         trusted.filter(|trusted| trusted.from.has_peer(peer.socket_address()))
     }
+}
+
+/// Whether the client of a request may come, by its address.
+fn look(record: &mut Record, door: &Door) -> Result<(), Box<Response<Body>>> {
+    door.look(record.asker.client.ip()).map_err(|why| {
+        record.fault = Some(why.as_str());
+        Box::new(why.response())
+    })
 }

@@ -185,13 +185,14 @@ impl Backend {
         let slowstart = config.slowstart.map_or(Duration::ZERO, |it| it.0);
         let stick = Stick::new(&config.stick, &config.name);
         let choice = Choice::new(config, slowstart, &stick);
+        let timeouts = timeouts.with_backend(&config.timeout);
         Self {
             name: config.name.clone(),
             index,
-            timeouts: timeouts.with_backend(&config.timeout),
             check: config.check.clone(),
             tls: None,
-            connector: Connector::new(config),
+            connector: Connector::new(config, &timeouts),
+            timeouts,
             retries: config.retries,
             moving: Moving::new(config.rebalance.clone(), config.on_down),
             ejection: config.eject.clone().map(Ejection::new),

@@ -23,8 +23,9 @@ use crate::weight::Weight;
 pub struct ServerConfig {
     /// Its name in logs, metrics and answers; unique in its backend.
     pub name: String,
-    /// Where it listens: `host:port`, an address or a name that is looked up at each connection; or
-    /// `unix:/run/app.sock`, a Unix socket, whose file this process has to be allowed to write to.
+    /// Where it listens: `host:port`, an address or a name that is looked up at each connection, and
+    /// of whose addresses the first that answers counts; or `unix:/run/app.sock`, a Unix socket,
+    /// whose file this process has to be allowed to write to.
     pub address: Address,
     /// Its share of new clients against that of the others, 0 to 256; 0 gets none but those that
     /// stick to it.

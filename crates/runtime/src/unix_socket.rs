@@ -53,16 +53,37 @@ pub(crate) fn listen(
     let _ = fs::remove_file(&fresh.0);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::unix(&fresh.0)?)?;
+    socket.bind(&SockAddr::unix(&fresh.0)?).map_err(|error| lacking(path, error))?;
     fs::set_permissions(&fresh.0, fs::Permissions::from_mode(rights.mode))?;
     if rights.user.is_some() || rights.group.is_some() {
-        chown(&fresh.0, rights.user, rights.group)?;
+        chown(&fresh.0, rights.user, rights.group).map_err(not_given)?;
     }
     socket.listen(backlog)?;
     let known = fs::symlink_metadata(&fresh.0)?;
     fs::rename(&fresh.0, path)?;
     let file = SocketFile { path: path.to_owned(), device: known.dev(), inode: known.ino() };
     Ok((socket.into(), file))
+}
+
+/// What a file cannot be made for.
+fn lacking(path: &Path, error: io::Error) -> io::Error {
+    let directory = path.parent().unwrap_or(path).display();
+    let what = match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no directory {directory}"),
+        io::ErrorKind::PermissionDenied => format!("this process may not write to {directory}"),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("{directory} is read-only for this process (`ReadWritePaths=` of its service?)")
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// Why a file cannot be given to the user and group that it is for.
+fn not_given(error: io::Error) -> io::Error {
+    let what = "its file cannot be given to `unix.user` and `unix.group`; without root it can to a \
+                group alone, and to one that this process is in";
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// That nobody is at `path`, or a socket alone that nobody listens on.
@@ -128,6 +149,16 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         drop((listener, file));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn it_is_said_which_directory_is_lacking() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        let error = bind(&gone.join("edge.sock")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let said = format!("there is no directory {}: ", gone.display());
+        assert!(error.to_string().starts_with(&said), "{error}");
     }
 
     #[test]

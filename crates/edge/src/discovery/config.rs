@@ -28,7 +28,8 @@ pub struct DiscoveryConfig {
     /// the system (`/etc/resolv.conf`) when it is empty.
     #[serde(default)]
     pub nameserver: Vec<NameServer>,
-    /// The time that an answer is waited for. The start of the node waits as long for the first.
+    /// The time that each question has to be answered. The start of the node waits as long for the
+    /// first: twice as long for a service, whose hosts are asked for when its records are there.
     #[serde(default = "timeout")]
     pub timeout: Period,
     /// The shortest time between two lookups, however short the records live (TTL).

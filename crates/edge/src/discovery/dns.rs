@@ -1,20 +1,25 @@
 //! Lookups in the DNS: the addresses of a name, and the records of a service.
 //!
-//! A lookup is whole or it has failed: a name of which one kind of address could not be asked for
-//! would lose the servers of that kind.
+//! All that a look needs is asked at once, each question with its own time to be answered. What is
+//! answered counts, whatever is not: [`Known`] says what is taken for that.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::rdata::SRV;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use tokio::sync::Semaphore;
 
+use super::known::{Addresses, Known, Missed, Question};
 use super::roster::{Found, Looked, ServiceRecord};
 use crate::written::written_as_text;
 
@@ -36,9 +41,19 @@ pub enum NameError {
 }
 
 /// Asks name servers.
-#[derive(Clone)]
 pub struct Resolver {
     resolver: TokioResolver,
+    /// The time that each question has.
+    timeout: Duration,
+    known: Known,
+}
+
+/// What the name servers have said.
+#[derive(Debug)]
+pub struct Answer {
+    pub looked: Looked,
+    /// What they have not said.
+    pub missed: Option<Missed>,
 }
 
 impl Resolver {
@@ -63,40 +78,41 @@ impl Resolver {
         options.cache_size = 0;
         options.timeout = timeout;
         options.attempts = 1;
-        Ok(Self { resolver: builder.build()? })
+        options.max_active_requests = QUESTIONS_AT_ONCE;
+        Ok(Self { resolver: builder.build()?, timeout, known: Known::default() })
     }
 
     /// The servers at the addresses of `name`, all on `port`.
     ///
     /// # Errors
-    /// When the name servers have not said all that was asked.
-    pub async fn addresses(&self, name: &str, port: u16) -> Result<Looked, NetError> {
-        let Some((addresses, life)) = self.hosts(name).await? else { return Ok(Looked::Nothing) };
+    /// When the name servers have not said anything, or not that there is nothing.
+    pub async fn addresses(&mut self, name: &str, port: u16) -> Result<Answer, Missed> {
+        let answers = self.ask(Question::both(name)).await;
+        let missed = self.known.take(answers)?;
+        let (addresses, life) = self.known.of(name);
         let server = |address| Found { address: SocketAddr::new(address, port), record: None };
-        Ok(Looked::Found(addresses.into_iter().map(server).collect(), life))
+        Answer::of(addresses.into_iter().map(server).collect(), life, missed)
     }
 
     /// The servers that the records of a service name.
     ///
     /// # Errors
     /// As [`Resolver::addresses`].
-    pub async fn service(&self, name: &ServiceName) -> Result<Looked, NetError> {
-        let Some(lookup) = answer(self.resolver.lookup(&*name.0, RecordType::SRV).await)? else {
-            return Ok(Looked::Nothing);
+    pub async fn service(&mut self, name: &ServiceName) -> Result<Answer, Missed> {
+        let question = Question::new(&name.0, RecordType::SRV);
+        let lookup = match self.lookup(&question).await {
+            Ok(Some(lookup)) => lookup,
+            Ok(None) => return Answer::of(Vec::new(), Duration::ZERO, None),
+            Err(error) => return Err(Missed::one(question, error)),
         };
-        let mut life = life(&lookup);
+        let records: Vec<&SRV> = lookup.answers().iter().filter_map(service_record).collect();
+        let targets: Vec<String> = records.iter().map(|it| it.target.to_ascii()).collect();
+        let missed = self.hosts(&targets, &lookup).await?;
+        let mut life = life(lookup.answers());
         let mut found = Vec::new();
-        for answer in lookup.answers() {
-            let RData::SRV(record) = &answer.data else { continue };
-            // `.` says that there is no such service here.
-            if record.target.is_root() {
-                continue;
-            }
-            let Some((addresses, host_life)) = self.hosts(&record.target.to_ascii()).await? else {
-                continue;
-            };
+        for (record, target) in records.into_iter().zip(&targets) {
+            let (addresses, host_life) = self.known.of(target);
             life = life.min(host_life);
-            let target = record.target.to_ascii();
             let record_of = || ServiceRecord {
                 target: target.trim_end_matches('.').to_owned(),
                 priority: record.priority,
@@ -107,24 +123,71 @@ impl Resolver {
                 record: Some(record_of()),
             }));
         }
-        Ok(if found.is_empty() { Looked::Nothing } else { Looked::Found(found, life) })
+        Answer::of(found, life, missed)
     }
 
-    /// All addresses of a host, and how long they are true; `None` when it has none.
-    async fn hosts(&self, name: &str) -> Result<Option<(Vec<IpAddr>, Duration)>, NetError> {
-        let (v4, v6) = tokio::join!(
-            self.resolver.lookup(name, RecordType::A),
-            self.resolver.lookup(name, RecordType::AAAA)
-        );
-        let lookups = [answer(v4)?, answer(v6)?];
-        let mut addresses = Vec::new();
-        let mut shortest = None;
-        for lookup in lookups.iter().flatten() {
-            addresses.extend(lookup.answers().iter().filter_map(|record| record.data.ip_addr()));
-            let life = life(lookup);
-            shortest = Some(shortest.map_or(life, |shortest: Duration| shortest.min(life)));
+    /// Has the addresses of all hosts known; those that have come with `lookup` are not asked for.
+    async fn hosts(&mut self, names: &[String], lookup: &Lookup) -> Result<Option<Missed>, Missed> {
+        let mut come = addresses_with(lookup);
+        let questions: BTreeSet<Question> =
+            names.iter().flat_map(|name| Question::both(name)).collect();
+        let (come, to_ask): (Vec<_>, Vec<_>) = questions
+            .into_iter()
+            .map(|question| (come.remove(&question), question))
+            .partition(|(come, _)| come.is_some());
+        let mut answers = self.ask(to_ask.into_iter().map(|(_, question)| question)).await;
+        answers.extend(come.into_iter().filter_map(|(come, question)| Some((question, Ok(come?)))));
+        self.known.take(answers)
+    }
+
+    /// Asks for addresses, many at once: one after the other, each question would cost the time of
+    /// all that come after it.
+    async fn ask(
+        &self,
+        questions: impl IntoIterator<Item = Question>,
+    ) -> Vec<(Question, Result<Addresses, NetError>)> {
+        let turns = Semaphore::new(QUESTIONS_AT_ONCE);
+        let turns = &turns;
+        let ask = |question: Question| async move {
+            let _turn = turns.acquire().await;
+            let answer = self.lookup(&question).await;
+            let addresses = answer.map(|it| it.map_or_else(Addresses::none, |it| addresses(&it)));
+            (question, addresses)
+        };
+        join_all(questions.into_iter().map(ask)).await
+    }
+
+    /// The answer to a question, or `None` when it is that there is nothing.
+    async fn lookup(&self, question: &Question) -> Result<Option<Lookup>, NetError> {
+        let asked = self.resolver.lookup(&*question.name, question.kind);
+        // The resolver asks again when it was not answered, which takes its time again.
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(Ok(lookup)) => Ok(Some(lookup)),
+            Ok(Err(error)) if error.is_no_records_found() => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(NetError::Timeout),
         }
-        Ok(shortest.filter(|_| !addresses.is_empty()).map(|life| (addresses, life)))
+    }
+}
+
+impl Answer {
+    /// That there is nothing is only true when all was answered.
+    fn of(found: Vec<Found>, life: Duration, missed: Option<Missed>) -> Result<Self, Missed> {
+        match missed {
+            Some(missed) if found.is_empty() => Err(missed),
+            Some(missed) => {
+                Ok(Self { looked: Looked::Found(found, life.min(PART_LIFE)), missed: Some(missed) })
+            }
+            None if found.is_empty() => Ok(Self { looked: Looked::Nothing, missed: None }),
+            None => Ok(Self { looked: Looked::Found(found, life), missed: None }),
+        }
+    }
+}
+
+impl Addresses {
+    /// That there is none: how long that is true is said in a way that few name servers get right.
+    fn none() -> Self {
+        Self { all: Vec::new(), life: Duration::MAX }
     }
 }
 
@@ -134,18 +197,36 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// An answer, or `None` when it says that there is nothing.
-fn answer(lookup: Result<Lookup, NetError>) -> Result<Option<Lookup>, NetError> {
-    match lookup {
-        Ok(lookup) => Ok(Some(lookup)),
-        Err(error) if error.is_no_records_found() => Ok(None),
-        Err(error) => Err(error),
+/// A record that names a server: `.` says that there is no such service here.
+fn service_record(record: &Record) -> Option<&SRV> {
+    match &record.data {
+        RData::SRV(record) if !record.target.is_root() => Some(record),
+        _ => None,
     }
 }
 
-/// How long all records of an answer are true.
-fn life(lookup: &Lookup) -> Duration {
-    let shortest = lookup.answers().iter().map(|record| record.ttl).min();
+fn addresses(lookup: &Lookup) -> Addresses {
+    let all = lookup.answers().iter().filter_map(|record| record.data.ip_addr());
+    Addresses { all: all.collect(), life: life(lookup.answers()) }
+}
+
+/// The addresses of hosts that a name server has sent along. All of a kind, or none of it
+/// (RFC 2181, section 9): the other kind may have been left out for want of room.
+fn addresses_with(lookup: &Lookup) -> HashMap<Question, Addresses> {
+    let mut come = HashMap::<_, Addresses>::new();
+    for record in lookup.additionals() {
+        let Some(address) = record.data.ip_addr() else { continue };
+        let question = Question::new(&record.name.to_ascii(), record.record_type());
+        let of_host = come.entry(question).or_insert_with(Addresses::none);
+        of_host.all.push(address);
+        of_host.life = of_host.life.min(Duration::from_secs(record.ttl.into()));
+    }
+    come
+}
+
+/// How long all of these records are true.
+fn life(records: &[Record]) -> Duration {
+    let shortest = records.iter().map(|record| record.ttl).min();
     Duration::from_secs(shortest.unwrap_or(0).into())
 }
 
@@ -202,6 +283,12 @@ written_as_text!(
 written_as_text!(ServiceName, "The name of a service, such as _ws._tcp.chat.internal.");
 
 const DNS_PORT: u16 = 53;
+
+/// How many questions are under way at a time. `dnsmasq` takes 150 of all who ask it.
+const QUESTIONS_AT_ONCE: usize = 64;
+
+/// How long it is until what was missed is asked for again, at most.
+const PART_LIFE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

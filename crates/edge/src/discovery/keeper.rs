@@ -13,8 +13,9 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::config::DiscoveryConfig;
-use super::dns::{Resolver, ServiceName};
+use super::dns::{Answer, Resolver, ServiceName};
 use super::file::{Certificates, ServerFile, ServerFileError};
+use super::known::Missed;
 use super::roster::{Looked, Roster, some};
 use crate::backend::{Backend, BackendConfig};
 
@@ -44,13 +45,21 @@ enum Source {
     File(Arc<ServerFile>, Looked),
 }
 
+/// How much of a lookup was not answered. It is said when it changes, and not for each lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacking {
+    Nothing,
+    Part,
+    All,
+}
+
 /// Why a lookup has said nothing.
 #[derive(Debug, thiserror::Error)]
 enum LookError {
     #[error("{0}")]
-    Dns(#[from] NetError),
-    #[error("no answer in time")]
-    Timeout,
+    System(#[from] NetError),
+    #[error("{0}")]
+    Missed(#[from] Missed),
     #[error("{0}")]
     File(#[from] ServerFileError),
     #[error("reading it went wrong")]
@@ -81,9 +90,11 @@ impl Discovery {
         Ok(Some(Self { config: config.clone(), source }))
     }
 
-    /// How long an answer is waited for.
-    pub fn timeout(&self) -> Duration {
-        self.config.timeout.0
+    /// How long the first look may take, answered or not.
+    pub fn patience(&self) -> Duration {
+        // For a service, that of its records and then that of their hosts.
+        let questions = if matches!(self.source, Source::Service(_)) { 2 } else { 1 };
+        self.config.timeout.0 * questions + TURN_TIME
     }
 
     /// Looks for the servers of `backend`, and goes on with it for ever. `begun` is told when the
@@ -102,7 +113,7 @@ impl Discovery {
             resolver: None,
             backend,
             view,
-            is_failing: false,
+            lacking: Lacking::Nothing,
             is_start: true,
         };
         let mut pause = looker.begin().await;
@@ -143,7 +154,7 @@ struct Looker {
     roster: Roster,
     backend: Arc<Backend>,
     view: Arc<DiscoveryView>,
-    is_failing: bool,
+    lacking: Lacking,
     /// While the first look is under way.
     is_start: bool,
 }
@@ -154,7 +165,7 @@ impl Looker {
         match &self.source {
             Source::File(_, first) => {
                 let first = first.clone();
-                self.take(first);
+                self.take(first, None);
                 LOOK_PERIOD
             }
             _ => self.look().await,
@@ -169,16 +180,18 @@ impl Looker {
                 // A file system may hang, and the control plane has one thread.
                 match spawn_blocking(move || file.changed()).await {
                     Ok(None) => return LOOK_PERIOD,
-                    Ok(Some(read)) => read.map_err(LookError::from),
+                    Ok(Some(read)) => {
+                        read.map(|looked| Answer { looked, missed: None }).map_err(LookError::from)
+                    }
                     Err(_) => Err(LookError::Lost),
                 }
             }
             _ => self.ask().await,
         };
         match looked {
-            Ok(looked) => {
+            Ok(Answer { looked, missed }) => {
                 let pause = self.roster.next_look(&looked);
-                self.take(looked);
+                self.take(looked, missed);
                 pause
             }
             Err(error) => {
@@ -191,29 +204,30 @@ impl Looker {
         }
     }
 
-    async fn ask(&mut self) -> Result<Looked, LookError> {
-        let timeout = self.config.timeout.0;
+    async fn ask(&mut self) -> Result<Answer, LookError> {
         if self.resolver.is_none() {
+            let timeout = self.config.timeout.0;
             self.resolver = Some(Resolver::new(self.config.nameservers(), timeout)?);
         }
-        let resolver = self.resolver.as_ref().expect("it was made if there was none");
-        let asked = async {
-            match &self.source {
-                Source::Addresses { name, port } => resolver.addresses(name, *port).await,
-                Source::Service(name) => resolver.service(name).await,
-                Source::File(..) => Ok(Looked::Nothing),
-            }
-        };
-        Ok(tokio::time::timeout(timeout, asked).await.map_err(|_| LookError::Timeout)??)
+        let resolver = self.resolver.as_mut().expect("it was made if there was none");
+        Ok(match &self.source {
+            Source::Addresses { name, port } => resolver.addresses(name, *port).await?,
+            Source::Service(name) => resolver.service(name).await?,
+            Source::File(..) => Answer { looked: Looked::Nothing, missed: None },
+        })
     }
 
-    fn take(&mut self, looked: Looked) {
+    fn take(&mut self, looked: Looked, missed: Option<Missed>) {
         let is_nothing = looked == Looked::Nothing;
         let count = if is_nothing { &self.view.nothing } else { &self.view.found };
         count.fetch_add(1, Ordering::Relaxed);
         let backend = &self.backend.name;
-        if std::mem::replace(&mut self.is_failing, false) {
-            info!(backend, "servers can be looked up again");
+        let lacking = if missed.is_some() { Lacking::Part } else { Lacking::Nothing };
+        if std::mem::replace(&mut self.lacking, lacking) != lacking {
+            match missed {
+                None => info!(backend, "servers can be looked up again"),
+                Some(missed) => warn!(backend, %missed, "some servers cannot be looked up"),
+            }
         }
         // Of what the DNS says, what is there twice is one server, and nobody's mistake.
         let is_written = matches!(looked, Looked::Listed(_));
@@ -223,6 +237,11 @@ impl Looker {
             warn!(backend, servers, "left out, as others have the names or addresses of these");
         }
         let Some(change) = change else { return };
+        // Before it is said, so that it is true by then.
+        match self.is_start {
+            true => self.backend.start_with_servers(&change.servers),
+            false => self.backend.set_servers(&change.servers),
+        };
         let servers = change.servers.len();
         if is_nothing {
             warn!(backend, servers, %change, "the name of the servers has no records any more");
@@ -233,18 +252,16 @@ impl Looker {
             let left_out = change.left_out;
             warn!(backend, left_out, "more servers are found than `discovery.max` lets in");
         }
-        match self.is_start {
-            true => self.backend.start_with_servers(&change.servers),
-            false => self.backend.set_servers(&change.servers),
-        };
     }
 
     fn fail(&mut self, error: &LookError) {
         self.view.failed.fetch_add(1, Ordering::Relaxed);
-        // Once, and not for each of the looks that follow.
-        if !std::mem::replace(&mut self.is_failing, true) {
+        if std::mem::replace(&mut self.lacking, Lacking::All) != Lacking::All {
             let backend = &self.backend.name;
             error!(backend, %error, "servers are as before: they cannot be looked up");
         }
     }
 }
+
+/// What a look takes besides the time for its questions, on a machine that has others to run.
+const TURN_TIME: Duration = Duration::from_millis(250);

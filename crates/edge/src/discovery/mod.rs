@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Live WebSockets stay where they are when a server goes: it gets no new clients, and is forgotten
-//! when the last has left it. What cannot be looked up changes nothing.
+//! when the last has left it. What cannot be looked up changes nothing: each kind of address of each
+//! host is as it was answered last.
 //!
 //! To add a source: a file here, its key in [`config`], an arm in `keeper::Source`.
 
@@ -14,6 +15,7 @@ pub mod config;
 pub mod dns;
 pub mod file;
 mod keeper;
+mod known;
 pub mod roster;
 
 pub use keeper::{Discovery, DiscoveryView};
