@@ -87,6 +87,33 @@ fn handshakes_of_several_clients_that_fail_eject_a_server() {
     assert_eq!(ejected, [true, false, false]);
 }
 
+/// A handshake of `client`, as a proxy says, which fails.
+fn fail_for(edge: &Tidewire, client: &str) {
+    let said = handshake("/ws").replacen("\r\n", &format!("\r\nX-Forwarded-For: {client}\r\n"), 1);
+    assert!(WebSocket::try_upgrade(Peer::connect(edge.address()), &said).is_err());
+}
+
+#[test]
+fn who_has_a_64_of_ipv6_is_one_client_and_cannot_eject_a_server() {
+    let servers = [(); 2].map(|()| Backend::start(script::answers(500, "ill")));
+    let eject = "handshake_errors = 3, server_errors = true, base = \"1m\"";
+    let config = edge(
+        &servers.each_ref().map(Backend::address),
+        &format!("balance = \"first\"\neject = {{ {eject} }}\n"),
+    );
+    let bind = "bind = \"127.0.0.1:0\"\n";
+    let trusted = format!("{bind}trusted_proxies = {{ from = \"127.0.0.0/8\" }}\n");
+    let mut edge = Tidewire::run(&config.replacen(bind, &trusted, 1));
+    for last in 1..=10 {
+        fail_for(&edge, &format!("2001:db8:1:2::{last}"));
+    }
+    assert_eq!(edge.metric("edge_server_ejections_total", &[]), 0.0);
+    // With two more clients they are three.
+    fail_for(&edge, "2001:db8:1:3::1");
+    fail_for(&edge, "192.0.2.1");
+    edge.log_line(&["WARN", "server is ejected", "server=\"server1\""]);
+}
+
 #[test]
 fn a_500_to_a_handshake_ejects_nobody_unless_it_is_to() {
     let servers = [(); 2].map(|()| Backend::start(script::answers(500, "ill")));

@@ -8,7 +8,7 @@ use tidewire_testkit::attack::raise_open_files;
 use tidewire_testkit::backend::Backend;
 use tidewire_testkit::certs::Authority;
 use tidewire_testkit::deadline::until;
-use tidewire_testkit::http::{Response, ask};
+use tidewire_testkit::http::{Request, Response, ask};
 use tidewire_testkit::peer::Peer;
 use tidewire_testkit::rig::Rig;
 use tidewire_testkit::script::{declines_with_426, echoes, never_answers};
@@ -139,35 +139,158 @@ fn a_declined_upgrade_is_not_counted_any_more() {
     nothing_is_held(&edge);
 }
 
+/// For two `[[auth]]`.
+const USERS: &str = "a secret of thirty-two bytes, ok";
+const STAFF: &str = "another secret of as many bytes.";
+
+fn auth(name: &str, secret: &str) -> String {
+    format!("[[auth]]\nname = \"{name}\"\njwt = {{ secret = \"{secret}\" }}\n")
+}
+
+/// A handshake, or another request, with a token of `subject`.
+fn signed(request: &str, secret: &str, subject: &str) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let claims = json!({ "sub": subject, "exp": now.as_secs() + 600 });
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
+    request.replace("\r\n\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n\r\n"))
+}
+
+fn upgrade(edge: &Tidewire, secret: &str, subject: &str) -> Result<WebSocket, Box<Response>> {
+    let request = signed(&handshake("/ws"), secret, subject);
+    WebSocket::try_upgrade(Peer::connect(edge.address()), &request).map_err(|(answer, _)| answer)
+}
+
 #[test]
 fn an_identity_has_no_more_than_it_may_wherever_it_comes_from() {
     let server = Backend::start(echoes);
-    let secret = "a secret of thirty-two bytes, ok";
-    let auth = format!("[[auth]]\nname = \"users\"\njwt = {{ secret = \"{secret}\" }}\n");
-    let config = edge(&[server.address()], &auth)
+    let config = edge(&[server.address()], &auth("users", USERS))
         .replace("[[route]]\n", "[[route]]\nauth = \"users\"\n")
         + &limits("per_identity = { connections = 1 }\nper_address = { rate = \"1000/s\" }");
     let edge = Tidewire::run(&config);
-    let of = |subject: &str| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let claims = json!({ "sub": subject, "exp": now.as_secs() + 600 });
-        let key = EncodingKey::from_secret(secret.as_bytes());
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
-        let line = format!("\r\nAuthorization: Bearer {token}\r\n\r\n");
-        WebSocket::try_upgrade(
-            Peer::connect(edge.address()),
-            &handshake("/ws").replace("\r\n\r\n", &line),
-        )
-    };
-    let ann = of("ann").expect("ann's first");
-    let bob = of("bob").expect("bob's first");
-    let answer = of("ann").map(|_| ()).expect_err("ann's second").0.expect(429);
+    let ann = upgrade(&edge, USERS, "ann").expect("ann's first");
+    let bob = upgrade(&edge, USERS, "bob").expect("bob's first");
+    let answer = upgrade(&edge, USERS, "ann").map(|_| ()).expect_err("ann's second").expect(429);
     assert!(answer.text().contains("too many connections of yours"), "{}", answer.text());
     drop(ann);
-    let again = until("ann's place is free", || of("ann").ok());
+    let again = until("ann's place is free", || upgrade(&edge, USERS, "ann").ok());
     refused(&edge).expect(401);
     drop((again, bob));
     nothing_is_held(&edge);
+}
+
+/// Nobody else pays for a client that tries again and again where it has too many.
+#[test]
+fn who_is_refused_by_its_identity_has_not_come_by_its_address_and_of_all() {
+    let server = Backend::start(serves);
+    let config = edge(&[server.address()], &auth("users", USERS))
+        .replace("[[route]]\n", "[[route]]\nauth = \"users\"\n")
+        + &limits(
+            "per_identity = { connections = 1, requests = \"1/h\" }\n\
+             per_address = { rate = \"2/h\", requests = \"2/h\" }\n\
+             total = { rate = \"2/h\", requests = \"2/h\" }",
+        );
+    let edge = Tidewire::run(&config);
+    let _ann = upgrade(&edge, USERS, "ann").expect("ann's first");
+    for _ in 0..5 {
+        let answer = upgrade(&edge, USERS, "ann").map(|_| ()).expect_err("ann's second");
+        assert!(answer.text().contains("too many connections of yours"), "{}", answer.text());
+    }
+    let _bob = upgrade(&edge, USERS, "bob").expect("the second that has come");
+    let answer = upgrade(&edge, USERS, "cid").map(|_| ()).expect_err("the third");
+    assert!(answer.text().contains("from your address"), "{}", answer.text());
+    let get = |name| ask(edge.address(), &signed(GET, USERS, name));
+    get("ann").expect(204);
+    for _ in 0..5 {
+        assert!(get("ann").text().contains("of yours"));
+    }
+    get("bob").expect(204);
+    assert!(get("cid").text().contains("from your address"));
+}
+
+/// Opens WebSockets, and has an answer for other requests.
+fn serves(request: &Request, peer: &mut Peer) {
+    match request.headers.has("upgrade") {
+        true => echoes(request, peer),
+        false => peer.send("HTTP/1.1 204 No Content\r\n\r\n"),
+    }
+}
+
+const GET: &str = "GET /ws HTTP/1.1\r\nHost: a.test\r\n\r\n";
+
+/// What users get at a path that is first of all the staff's, with these keys.
+#[track_caller]
+fn behind_staff(keys: &str) -> (Tidewire, Backend) {
+    let server = Backend::start(serves);
+    let staff =
+        format!("[[route]]\nname = \"staff\"\nauth = \"staff\"\n{keys}backend = \"nodes\"\n");
+    let more = auth("staff", STAFF) + &auth("users", USERS) + &limits("");
+    let config = edge(&[server.address()], &more).replace(
+        "[[route]]\n",
+        &format!("{staff}\n[[route]]\nname = \"users\"\nauth = \"users\"\n"),
+    );
+    (Tidewire::run(&config), server)
+}
+
+#[test]
+fn a_route_holds_up_nobody_who_is_for_a_later_one() {
+    let total = "{ connections = 1, requests = \"1/h\" }";
+    let (edge, server) = behind_staff(&format!("limits.total = {total}\n"));
+    let staff = upgrade(&edge, STAFF, "sue").expect("there is room");
+    let user = upgrade(&edge, USERS, "ann").expect("her route has no limits");
+    let answer = upgrade(&edge, STAFF, "tom").map(|_| ()).expect_err("staff has one");
+    assert!(answer.expect(429).text().contains("too many connections"));
+    // A route that asks for credentials is not passed by for having none.
+    refused(&edge).expect(401);
+    for _ in 0..3 {
+        ask(edge.address(), &signed(GET, USERS, "ann")).expect(204);
+    }
+    ask(edge.address(), &signed(GET, STAFF, "sue")).expect(204);
+    ask(edge.address(), &signed(GET, STAFF, "sue")).expect(429);
+    drop((staff, user));
+    nothing_is_held(&edge);
+    drop(server);
+
+    let (edge, _server) = behind_staff("limits.total = { rate = \"1/h\", wait = \"1m\" }\n");
+    for _ in 0..3 {
+        upgrade(&edge, USERS, "ann").expect("she waits for nobody's turn");
+    }
+    upgrade(&edge, STAFF, "sue").expect("no turn of staff was taken");
+    upgrade(&edge, STAFF, "sue").map(|_| ()).expect_err("an hour is too long").expect(429);
+
+    let (edge, _server) = behind_staff("allow = [\"192.0.2.0/24\"]\n");
+    upgrade(&edge, USERS, "ann").expect("she may come from anywhere");
+    upgrade(&edge, STAFF, "sue").map(|_| ()).expect_err("she may not").expect(403);
+}
+
+/// Guesses at credentials have the rate of the route whose they are, whatever comes behind it.
+#[test]
+fn an_address_tries_no_more_often_than_it_may_at_any_of_several_routes() {
+    let limits = "limits = { per_address = { rate = \"3/h\" }, total = { rate = \"1000/s\" } }\n";
+    let (edge, _server) = behind_staff(limits);
+    for _ in 0..3 {
+        let answer = upgrade(&edge, "a wrong secret of thirty-two byt", "sue");
+        answer.map(|_| ()).expect_err("a wrong guess").expect(401);
+    }
+    let answer = upgrade(&edge, STAFF, "sue").map(|_| ()).expect_err("too late").expect(429);
+    assert!(answer.text().contains("from your address"), "{}", answer.text());
+}
+
+#[test]
+fn whom_a_listener_turns_away_is_logged_with_the_proxy_that_spoke_for_it() {
+    let listen = "[[listen]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
+        proxy_protocol = { from = [\"127.0.0.1\"] }\ndeny = [\"192.0.2.7\"]\n\
+        limits = { per_address = { connections = 1 } }\n[[route]]\nrespond = { status = 200 }\n";
+    let mut edge = Tidewire::run(listen);
+    let come = |from: &str| {
+        let mut peer = Peer::connect(edge.address());
+        peer.send(format!("PROXY TCP4 {from} 192.0.2.1 4711 80\r\n"));
+        peer
+    };
+    let _peers = [come("192.0.2.7"), come("192.0.2.8"), come("192.0.2.8")];
+    for reason in ["denied", "limited"] {
+        edge.log_line(&[&format!("reason=\"{reason}\""), "client=192.0.2.", "via=127.0.0.1"]);
+    }
 }
 
 #[test]
@@ -377,6 +500,61 @@ fn who_leaves_while_waiting_for_its_turn_gives_its_place_back() {
     until("it is gone", || (rig.edge.metric("edge_quota_held", &[]) == 1.0).then_some(()));
     drop(first);
     nothing_is_held(&rig.edge);
+}
+
+/// Ten wait at 3 s each, and leave: who comes behind them does not wait for half a minute.
+#[test]
+fn whoever_gives_up_its_place_in_line_does_not_hold_up_those_behind_it() {
+    let more = limits(
+        "per_address = { connections = 99 }\n\
+         total = { rate = \"20/m\", burst = 1, wait = \"60s\" }",
+    );
+    let rig = Rig::with(echoes, &more);
+    let first = rig.open();
+    let begun = std::time::Instant::now();
+    let mut leaving: Vec<Peer> = (0..10).map(|_| rig.connect()).collect();
+    leaving.iter_mut().for_each(|peer| peer.send(handshake("/ws")));
+    let held = |count| {
+        let held = || rig.edge.metric("edge_quota_held", &["per=\"per_address\""]);
+        until("so many are there", || (held() == count).then_some(()))
+    };
+    held(11.0);
+    let mut last = rig.connect();
+    last.send(handshake("/ws"));
+    held(12.0);
+    drop(leaving);
+    held(2.0);
+    assert_eq!(last.response_head().status, 101);
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    drop((first, last));
+    nothing_is_held(&rig.edge);
+}
+
+/// Of a listener's clients the same, before anything is read: what they have said stays where it is.
+#[test]
+fn whoever_leaves_a_listeners_line_does_not_hold_up_those_behind_it() {
+    let limits = "per_address = { rate = \"20/m\", burst = 1, wait = \"60s\", connections = 99 }";
+    let off = self::limits("");
+    let edge = listening("", limits, &format!("{off}[timeout]\nhttp_request = \"60s\"\n"));
+    let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let held = |count| {
+        let held = || edge.metric("edge_quota_held", &[]);
+        until("so many are there", || (held() == count).then_some(()))
+    };
+    let _first = Peer::connect(edge.address());
+    held(1.0);
+    let begun = std::time::Instant::now();
+    let mut leaving: Vec<Peer> = (0..10).map(|_| Peer::connect(edge.address())).collect();
+    leaving.iter_mut().take(5).for_each(|peer| peer.send(get));
+    held(11.0);
+    let mut last = Peer::connect(edge.address());
+    last.send(get);
+    held(12.0);
+    drop(leaving);
+    held(2.0);
+    last.response().expect(200);
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    edge.expect_metric_at_least("edge_ends_total", &["reason=\"eof\""], 10.0);
 }
 
 #[test]

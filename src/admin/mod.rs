@@ -4,6 +4,7 @@
 
 mod addresses;
 mod balance;
+mod connections;
 mod discovery;
 mod exposition;
 mod guard;
@@ -81,11 +82,7 @@ pub fn start(
             (StatusCode::NOT_FOUND, paths)
         })
         .with_state(admin);
-    control.spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
+    control.spawn(connections::serve(listener, routes));
     Ok(address)
 }
 

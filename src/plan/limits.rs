@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewire_edge::limits::Limits;
 use tidewire_edge::limits::LimitsConfig;
-use tidewire_edge::limits::quota::{QuotaConfig, Quotas};
+use tidewire_edge::limits::quota::{Quota, QuotaConfig, Quotas};
 
 use super::Checks;
 use crate::config::Config;
@@ -23,7 +23,10 @@ impl<'c> Checks<'c> {
     ) -> Limits {
         self.frame_limits(&route.limits, place.key("limits"));
         self.limits_without_websockets(route, place);
-        self.quotas_of(&route.limits, Some(&config.limits), place.key("limits"));
+        let resolved = Limits::resolve(&route.limits, &config.limits);
+        let place_of_limits = place.key("limits");
+        let all = [resolved.quotas];
+        self.quotas_of(&route.limits, Some(&config.limits), &all, place_of_limits);
         let identity = place.key("limits").key("per_identity");
         let asks_nobody = route.auth.as_ref().is_none_or(|auths| auths.0.is_empty());
         let is_empty = route.limits.per_identity == QuotaConfig::default();
@@ -34,14 +37,16 @@ impl<'c> Checks<'c> {
             let help = "`auth` in the route says who vouches for clients";
             self.report(finding.at(identity.key_span(), "nobody has an identity here").help(help));
         }
-        Limits::resolve(&route.limits, &config.limits)
+        resolved
     }
 
     /// The limits of all routes.
     pub(super) fn general_limits(&mut self, config: &Config) {
         let place = self.place.key("limits");
         self.frame_limits(&config.limits, place);
-        self.quotas_of(&config.limits, None, place);
+        let of_route = |route: &RouteConfig| Limits::resolve(&route.limits, &config.limits).quotas;
+        let quotas: Vec<Quotas> = config.route.iter().map(of_route).collect();
+        self.quotas_of(&config.limits, None, &quotas, place);
     }
 
     /// What a listener counts.
@@ -52,19 +57,39 @@ impl<'c> Checks<'c> {
         config: &Config,
     ) -> Quotas {
         let (place, limits) = (place.key("limits"), &listener.limits);
-        for (key, quota) in [("per_address", &limits.per_address), ("total", &limits.total)] {
-            self.quota(&QuotaConfig::from(quota), None, place.key(key));
+        let quotas = Quotas::of_listener(limits, (config.limits.profile, config.limits.max_known));
+        for (key, quota, resolved) in [
+            ("per_address", &limits.per_address, &quotas.per_address),
+            ("total", &limits.total, &quotas.total),
+        ] {
+            let is_paced = resolved.arrivals.is_some();
+            self.quota(&QuotaConfig::from(quota), None, is_paced, place.key(key));
         }
-        Quotas::of_listener(limits, (config.limits.profile, config.limits.max_known))
+        quotas
     }
 
-    fn quotas_of(&mut self, own: &LimitsConfig, general: Option<&LimitsConfig>, place: Place<'c>) {
-        for (key, read) in QUOTAS {
-            self.quota(read(own), general.map(read), place.key(key));
+    /// `resolved` is what holds on each route that `own` is for.
+    fn quotas_of(
+        &mut self,
+        own: &LimitsConfig,
+        general: Option<&LimitsConfig>,
+        resolved: &[Quotas],
+        place: Place<'c>,
+    ) {
+        for (key, read, of) in QUOTAS {
+            let is_paced = resolved.iter().any(|quotas| of(quotas).arrivals.is_some());
+            self.quota(read(own), general.map(read), is_paced, place.key(key));
         }
     }
 
-    fn quota(&mut self, own: &QuotaConfig, general: Option<&QuotaConfig>, place: Place<'c>) {
+    /// `is_paced` says whether there is a rate, this one or another, that its other keys are for.
+    fn quota(
+        &mut self,
+        own: &QuotaConfig,
+        general: Option<&QuotaConfig>,
+        is_paced: bool,
+        place: Place<'c>,
+    ) {
         if !place.is_given() {
             return;
         }
@@ -83,24 +108,35 @@ impl<'c> Checks<'c> {
                 self.report(finding.help("`handshakes` bounds how many there are at a time"));
             }
         }
-        if own.rate.is_some_and(|rate| rate.count == 0) && place.key("rate").is_given() {
-            for key in ["burst", "wait"] {
-                if place.key(key).is_given() {
-                    let finding = Diagnostic::warning(format!("`{key}` has no effect"));
-                    let finding = finding.at(place.key(key).key_span(), "of which rate?");
-                    self.report(finding.also(place.key("rate").span(), "0 is no limit"));
-                }
+        if !is_paced {
+            self.without_rate(own, place);
+        }
+    }
+
+    /// What is of a rate, where there is none.
+    fn without_rate(&mut self, own: &QuotaConfig, place: Place<'c>) {
+        let waits = own.wait.is_some_and(|wait| !wait.0.is_zero());
+        for (key, is_set) in [("burst", own.burst.is_some()), ("wait", waits)] {
+            if !is_set || !place.key(key).is_given() || !place.key("rate").is_whole() {
+                continue;
             }
+            let finding = Diagnostic::warning(format!("`{key}` has no effect"));
+            let finding = finding.at(place.key(key).key_span(), "of which rate?");
+            self.report(match place.key("rate").is_given() {
+                true => finding.also(place.key("rate").span(), "0 is no limit"),
+                false => finding.help("`rate` says how often somebody may come"),
+            });
         }
     }
 }
 
 /// The quotas of a route.
 type Read = fn(&LimitsConfig) -> &QuotaConfig;
-const QUOTAS: [(&str, Read); 3] = [
-    ("per_address", |it| &it.per_address),
-    ("per_identity", |it| &it.per_identity),
-    ("total", |it| &it.total),
+type Resolved = fn(&Quotas) -> &Quota;
+const QUOTAS: [(&str, Read, Resolved); 3] = [
+    ("per_address", |it| &it.per_address, |it| &it.per_address),
+    ("per_identity", |it| &it.per_identity, |it| &it.per_identity),
+    ("total", |it| &it.total, |it| &it.total),
 ];
 
 /// Clients give up by then.

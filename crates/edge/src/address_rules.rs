@@ -49,6 +49,11 @@ impl AddressRules {
         Self { allow, deny, asked: Notify::new() }
     }
 
+    /// Whether there are none, whatever is in their files.
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_none() && self.deny.is_none()
+    }
+
     pub fn admits(&self, address: IpAddr) -> bool {
         let has = |list: &AddressList| list.current.load().contains(address);
         !self.deny.as_ref().is_some_and(has) && self.allow.as_ref().is_none_or(has)

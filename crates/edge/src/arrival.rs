@@ -62,12 +62,13 @@ pub(crate) fn enter(shard: &Rc<EdgeShard>, conn: Conn, listener: usize, via: Opt
             // In a box: tokio moves what it spawns from place to place.
             tokio::task::spawn_local(Box::pin(run));
         }
-        Err(why) => door::turn_away(shard, conn, listener, why),
+        Err(why) => door::turn_away(shard, conn, listener, via, why),
     }
 }
 
 impl Arrivals {
-    fn has_trusted(&self, conn: &Conn) -> bool {
+    /// Whether the connection brings the requests of many clients.
+    pub(crate) fn has_trusted(&self, conn: &Conn) -> bool {
         self.trusted_proxies.as_ref().is_some_and(|trusted| trusted.from.has_peer(conn.peer))
     }
 

@@ -2,11 +2,10 @@
 //!
 //! Clients must not be able to bring that about: only what a server does on its own counts. That it
 //! cannot be connected to is one such thing. A handshake that gets no proper answer may be the
-//! client's doing, so each address counts once in a row; and whoever is refused or leaves counts
-//! not at all.
+//! client's doing, so each client counts once in a row, as limits know clients: all of a /64 are one;
+//! and whoever is refused or leaves counts not at all.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tidewire_runtime::units::Period;
 use tokio::time::Instant;
 
 use crate::backend::Backend;
+use crate::limits::table::Key;
 use crate::server::{Server, ServerId};
 
 /// Has servers that fail clients get none for a while. Not done by default: after an outage of the
@@ -27,8 +27,8 @@ use crate::server::{Server, ServerId};
 pub struct EjectConfig {
     /// Connections in a row that cannot be established; 0 does not count them.
     pub connect_errors: u32,
-    /// WebSocket handshakes in a row, each of another address, that get no answer, none that is
-    /// HTTP, or a wrong 101; 0 does not count them.
+    /// WebSocket handshakes in a row, each of another client (an IPv4 address, or the /64 of an IPv6
+    /// one), that get no answer, none that is HTTP, or a wrong 101; 0 does not count them.
     pub handshake_errors: u32,
     /// Whether a 5xx is such an answer.
     pub server_errors: bool,
@@ -59,15 +59,15 @@ pub enum Deed {
     Connected,
     NotConnected,
     Switched,
-    /// A handshake of this address got no proper answer.
-    NotSwitched(IpAddr),
+    /// A handshake of this client got no proper answer.
+    NotSwitched(Key),
 }
 
 /// What is remembered of one server. Pure.
 #[derive(Debug, Default)]
 struct Record {
     connect_errors: u32,
-    handshake_errors: Vec<IpAddr>,
+    handshake_errors: Vec<Key>,
     /// How often it was ejected, less what is forgotten, and when the last of them is over.
     level: u32,
     over: Option<Instant>,
@@ -208,8 +208,8 @@ mod simulation;
 mod tests {
     use super::*;
 
-    fn client(last: u8) -> IpAddr {
-        [10, 0, 0, last].into()
+    fn client(last: u8) -> Key {
+        Key::of_address([10, 0, 0, last].into())
     }
 
     #[test]

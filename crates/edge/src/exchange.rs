@@ -29,6 +29,7 @@ use crate::ejection::Deed;
 use crate::fault::Fault;
 use crate::forward::ServerBody;
 use crate::http_io::{HttpIo, Meter};
+use crate::limits::table::Key;
 use crate::server_tls;
 use crate::service::EdgeShard;
 use crate::tunnel::ServerSide;
@@ -139,7 +140,7 @@ fn note_failure(lease: &Lease, caller: &Caller, fault: &Fault) {
 
 fn note_unswitched(lease: &Lease, caller: &Caller) {
     if let Some(way) = &caller.way {
-        lease.backend().note(lease.server(), Deed::NotSwitched(way.client.ip()));
+        lease.backend().note(lease.server(), Deed::NotSwitched(Key::of_address(way.client.ip())));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tidewire_runtime::deadline::Tick;
@@ -97,7 +97,8 @@ impl Flow {
         }
         let (frames, is_cut) = (&mut self.frames, self.pump.is_cut());
         if frames.rest(is_cut, terms.now) {
-            ready!(self.pump.poll_unsent(cx, sink))?;
+            let _ = self.pump.poll_unsent(cx, sink)?;
+            frames.look(source, terms.now).map_err(PumpError::Source)?;
             return Poll::Pending;
         }
         self.pump.poll(cx, source, sink, |buffer, read| {
@@ -167,6 +168,15 @@ impl Flow {
     pub(crate) fn paused_until(&self) -> Option<Tick> {
         let until = self.frames.inspector.as_ref()?.paused_until();
         until.filter(|_| !self.pump.is_cut() && !self.pump.has_source_ended())
+    }
+
+    /// Since when it is known that the source says nothing new: `Tick::MIN` when all has been read.
+    pub(crate) fn source_ended(&self) -> Option<Tick> {
+        if self.pump.has_source_ended() {
+            return Some(Tick::MIN);
+        }
+        self.paused_until()?;
+        self.frames.inspector.as_ref()?.source_ended()
     }
 
     /// How often the source had to wait since this was asked last.
@@ -257,6 +267,18 @@ impl Frames {
             }
             None => false,
         }
+    }
+
+    /// Looks whether a source that is not read is there still.
+    #[cold]
+    fn look(&mut self, source: &Socket, now: Tick) -> io::Result<()> {
+        if let Some(inspector) = &mut self.inspector
+            && inspector.paused_until().is_some()
+            && source.has_peer_ended()?
+        {
+            inspector.note_source_ended(now);
+        }
+        Ok(())
     }
 }
 

@@ -42,6 +42,8 @@ struct Rare {
     /// Until when its sender has to wait.
     pause: Option<Tick>,
     is_pause_new: bool,
+    /// Since when it is known that its sender has ended behind what it still has to wait with.
+    source_ended: Option<Tick>,
     refused: Option<Violation>,
 }
 
@@ -105,6 +107,15 @@ impl Inspector {
     /// Until when its sender has to wait.
     pub(crate) fn paused_until(&self) -> Option<Tick> {
         self.rare.as_ref()?.pause
+    }
+
+    /// Since when it is known that its sender has ended, behind what has not been read.
+    pub(crate) fn source_ended(&self) -> Option<Tick> {
+        self.rare.as_ref()?.source_ended
+    }
+
+    pub(crate) fn note_source_ended(&mut self, now: Tick) {
+        self.rare().source_ended.get_or_insert(now);
     }
 
     pub(crate) fn take_new_pauses(&mut self) -> u64 {

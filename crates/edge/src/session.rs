@@ -53,10 +53,15 @@ pub async fn run(
     entered: Entered,
     via: Option<IpAddr>,
 ) {
-    let Entered { pass: entrance, turn } = entered;
-    if !turn.is_zero() && !Box::pin(door::wait_for_turn(&conn, turn)).await {
-        return;
-    }
+    let (conn, entrance) = match entered {
+        Entered { pass, line: None } => (conn, pass),
+        entered => {
+            // Boxed: those who do not wait do not carry its room.
+            let waits = Box::pin(door::wait_for_turn(&shard, conn, listener, via, entered));
+            let Some(in_now) = waits.await else { return };
+            in_now
+        }
+    };
     let (conn, secured) = match shard.edge.tls[listener].clone() {
         None => (conn, None),
         Some(tls) => {

@@ -314,17 +314,17 @@ impl Tunnel {
         let by_edge = |reason| End::by(Party::Edge, reason);
         let waits_for_server =
             self.closing.as_ref().is_some_and(|closing| closing.waits_for() == Party::Server);
-        let (timeout, end) = if self.stage == Stage::Closing {
+        let (since, timeout, end) = if self.stage == Stage::Closing {
             let fin = if waits_for_server { timeouts.server_fin } else { timeouts.client_fin };
-            (fin, self.over())
-        } else if self.up.pump.has_source_ended() {
-            (timeouts.client_fin, by_edge(Reason::ClientFinTimeout))
-        } else if self.down.pump.has_source_ended() {
-            (timeouts.server_fin, by_edge(Reason::ServerFinTimeout))
+            (Tick::MIN, fin, self.over())
+        } else if let Some(since) = self.up.source_ended() {
+            (since, timeouts.client_fin, by_edge(Reason::ClientFinTimeout))
+        } else if let Some(since) = self.down.source_ended() {
+            (since, timeouts.server_fin, by_edge(Reason::ServerFinTimeout))
         } else {
-            (timeouts.tunnel, by_edge(Reason::TunnelTimeout))
+            (Tick::MIN, timeouts.tunnel, by_edge(Reason::TunnelTimeout))
         };
-        (self.active.saturating_add(ticks(timeout.0)), end)
+        (self.active.max(since).saturating_add(ticks(timeout.0)), end)
     }
 
     /// Who has taken nothing of what waits for it for too long.
@@ -362,15 +362,19 @@ impl Tunnel {
     }
 
     /// There is one deadline, the first of all: that of the stage, the end of the client's identity
-    /// or of the tunnel's life, when somebody is to be read again, when to look whether
-    /// somebody takes nothing, and when to ping.
+    /// or of the tunnel's life, when somebody is to be read again or, until then, to be looked
+    /// after, when to look whether somebody takes nothing, and when to ping.
     fn rearm(&self) {
         let left = self.live.as_ref().filter(|_| self.closing.is_none()).and_then(Live::left);
         let expires = left.map(|left| self.client.watch.now().saturating_add(ticks(left)));
         let dies = if self.stage == Stage::Open { self.dies } else { NEVER };
         let first = self.deadline().0.min(expires.unwrap_or(NEVER));
         let looks = self.patience.due().min(self.pinger().map_or(NEVER, Pinger::due));
-        self.client.watch.expire_at(first.min(dies).min(self.resumes()).min(looks));
+        let resumes = match self.resumes() {
+            NEVER => NEVER,
+            at => at.min(self.client.watch.now().saturating_add(ABSENCE_TICKS)),
+        };
+        self.client.watch.expire_at(first.min(dies).min(resumes).min(looks));
     }
 
     /// Looks whether the client's identity still holds.
@@ -664,6 +668,9 @@ impl Drop for TunnelTask {
         }
     }
 }
+
+/// How often it is looked whether somebody who is not read for now is there still.
+const ABSENCE_TICKS: Tick = 10;
 
 /// Up to a tenth less than `most`: those who came together are not to come back together.
 fn lifetime(most: Duration) -> Tick {

@@ -151,6 +151,14 @@ impl MemoryStream {
         self.try_write_vectored(&[IoSlice::new(bytes)])
     }
 
+    pub(crate) fn has_peer_ended(&self) -> io::Result<bool> {
+        let incoming = self.incoming.borrow();
+        match incoming.is_reset {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => Ok(incoming.is_ended),
+        }
+    }
+
     /// Ends this direction; the other one stays open.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
         let mut outgoing = self.outgoing.borrow_mut();

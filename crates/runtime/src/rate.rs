@@ -119,8 +119,14 @@ impl Meter {
 
     /// How long until the pace allows more.
     pub fn wait(&self, pace: &Pace, now: u64) -> Duration {
+        self.wait_behind(pace, 0, now)
+    }
+
+    /// How long until the pace allows more behind `others`, who take one each as soon as they may.
+    pub fn wait_behind(&self, pace: &Pace, others: u64, now: u64) -> Duration {
+        let paid = self.paid.saturating_add(pace.interval.saturating_mul(others));
         let allowed = now.saturating_add(pace.tolerance);
-        Duration::from_nanos(self.paid.saturating_sub(allowed))
+        Duration::from_nanos(paid.saturating_sub(allowed))
     }
 
     /// Whether it is as if nothing had ever happened.

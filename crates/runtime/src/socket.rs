@@ -6,14 +6,15 @@
 //! Under TLS a write may be taken whole and yet not be sent whole: its records cannot be given
 //! back. So every writer flushes before it rests, and nothing more is taken meanwhile.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 #[cfg(any(test, feature = "fuzzing"))]
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -130,6 +131,19 @@ impl Socket {
         }
     }
 
+    /// Waits until the peer has ended its direction, also when what it said before is still unread,
+    /// and leaves that to be read. For ever under TLS, and where the kernel does not tell.
+    pub async fn peer_end(&self) {
+        #[cfg(target_os = "linux")]
+        if let Stream::Tcp(tcp) = &self.stream {
+            // Of this interest are urgent data, which nobody sends, and the end, but not what is
+            // there to be read: to wait for that again, one would have to take it.
+            let _ = tcp.ready(tokio::io::Interest::PRIORITY).await;
+            return;
+        }
+        std::future::pending().await
+    }
+
     /// Writes what is taken; pending registers the task for the rest. Flush before resting.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {
@@ -221,6 +235,20 @@ impl Socket {
         }
     }
 
+    /// Whether the peer has ended its direction, of which not all may have been read. For one that
+    /// is not read for a while: nothing is read, and the task is not registered for anything.
+    ///
+    /// # Errors
+    /// When the connection is broken; whatever has not been read, this is known.
+    pub fn has_peer_ended(&self) -> io::Result<bool> {
+        match &self.stream {
+            Stream::Tcp(tcp) => has_peer_ended(tcp),
+            Stream::Tls(tls) => has_peer_ended(tls.tcp()),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Stream::Memory(memory) => memory.has_peer_ended(),
+        }
+    }
+
     /// Ends our direction (FIN), under TLS behind a close_notify and what is unsent; the other one
     /// stays open. What cannot be sent now goes with the flush.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
@@ -263,6 +291,22 @@ impl Socket {
     }
 }
 
+/// By what the runtime has heard of the socket from the kernel: the kernel is asked only when that
+/// says that it has something to tell.
+fn has_peer_ended(tcp: &TcpStream) -> io::Result<bool> {
+    let ready = pin!(tcp.ready(Interest::READABLE | Interest::WRITABLE | Interest::ERROR));
+    let Poll::Ready(ready) = ready.poll(&mut Context::from_waker(Waker::noop())) else {
+        return Ok(false);
+    };
+    let ready = ready?;
+    if (ready.is_error() || ready.is_write_closed())
+        && let Some(error) = tcp.take_error()?
+    {
+        return Err(error);
+    }
+    Ok(ready.is_read_closed())
+}
+
 #[cfg(target_os = "linux")]
 fn unacknowledged(tcp: &TcpStream) -> Option<usize> {
     use std::os::fd::AsRawFd;
@@ -277,4 +321,51 @@ fn unacknowledged(tcp: &TcpStream) -> Option<usize> {
 #[cfg(not(target_os = "linux"))]
 fn unacknowledged(_: &TcpStream) -> Option<usize> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// What is known of a peer that did `act` behind something that nobody has read.
+    fn unread(act: impl FnOnce(std::net::TcpStream)) -> io::Result<bool> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let near = listener.accept().unwrap().0;
+            near.set_nonblocking(true).unwrap();
+            let socket = Socket::from_tcp(TcpStream::from_std(near).unwrap());
+            peer.write_all(b"nobody reads this").unwrap();
+            assert!(!socket.has_peer_ended().unwrap());
+            act(peer);
+            loop {
+                match socket.has_peer_ended() {
+                    Ok(false) => tokio::time::sleep(Duration::from_millis(1)).await,
+                    known => return known,
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn who_is_gone_is_known_without_a_read() {
+        let reset = |peer: std::net::TcpStream| {
+            socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        };
+        assert_eq!(unread(reset).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn an_end_behind_what_is_unread_is_known_without_a_read() {
+        let mut half = None;
+        let ended = unread(|peer| {
+            peer.shutdown(std::net::Shutdown::Write).unwrap();
+            half = Some(peer);
+        });
+        assert!(ended.unwrap());
+    }
 }

@@ -6,7 +6,7 @@
 //! To add one: a function here, its line in [`TARGETS`], a file in `fuzz/fuzz_targets/` and one in
 //! `fuzz/Cargo.toml`, and a folder in `fuzz/seeds/`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -15,7 +15,7 @@ use http::{Method, StatusCode, Version};
 use crate::Violation;
 use crate::http::framing::fault::FramingFault;
 use crate::http::framing::{Follower, HeadLimits};
-use crate::http::{forwarded, hop, tokens};
+use crate::http::{forwarded, hop, said, tokens};
 use crate::proxy_protocol::header::HeaderVersion;
 use crate::proxy_protocol::{HeaderFault, Reader, Said};
 use crate::ws::cursor::{Cursor, HEAD_BYTES_MAX};
@@ -29,13 +29,14 @@ use crate::ws::rules::Extensions;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its target.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 9] = [
     ("frame_header", frame_header),
     ("message_decoder", message_decoder),
     ("cursor", cursor),
     ("judge", judge),
     ("handshake", handshake),
     ("header_lists", header_lists),
+    ("said", said),
     ("request_framing", request_framing),
     ("proxy_header", proxy_header),
 ];
@@ -242,14 +243,65 @@ pub fn header_lists(input: &[u8]) {
     hop::strip_hop_by_hop(&mut headers);
     hop::remove_where(&mut headers, hop::is_aliased);
     for name in headers.keys() {
-        let is_needed = name == header::HOST || name == header::CONTENT_LENGTH;
-        assert!(is_needed || !nominated.contains(name), "{name}");
+        assert!(hop::END_TO_END.contains(name) || !nominated.contains(name), "{name}");
         assert!(!["connection", "upgrade", "te", "transfer-encoding"].contains(&name.as_str()));
         assert!(!name.as_str().contains(['_', '.']), "{name}");
     }
     let once = headers.clone();
     hop::strip_hop_by_hop(&mut headers);
     assert_eq!(headers, once);
+}
+
+/// What proxies have said is read as a plain reading has it, an address is one however it is
+/// written, and whatever a client says in front of it, what a proxy adds is the last or nothing is.
+///
+/// A line for the `Host` that the client asks for, the rest are lines that came with its request.
+pub fn said(input: &[u8]) {
+    let mut lines = input.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
+    let host = lines.next().and_then(Result::ok);
+    let mut headers: HeaderMap =
+        lines.filter_map(|line| Some((header::FORWARDED, line.ok()?))).collect();
+    check_members(&headers);
+    for peer in [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let mut headers = headers.clone();
+        let hop = forwarded::Hop { peer, host: host.as_ref(), scheme: "https" };
+        let element = forwarded::forwarded_element(&hop);
+        forwarded::append_element(&mut headers, &header::FORWARDED, element);
+        let Ok(all) = said::elements(&headers, &header::FORWARDED) else { continue };
+        let last = all.last().expect("one was added");
+        let node = last.node.as_deref().map(said::node);
+        assert_eq!(node, Some(Ok(SocketAddr::new(peer, 0))), "{all:?}");
+        assert_eq!(last.host.as_deref(), host.as_ref().and_then(|it| it.to_str().ok()));
+        assert_eq!(last.proto.as_deref(), Some("https"));
+    }
+    headers.append(header::FORWARDED, HeaderValue::from_static("for=192.0.2.9"));
+    if let Ok(all) = said::elements(&headers, &header::FORWARDED) {
+        assert_eq!(all.last().and_then(|it| it.node.as_deref()), Some("192.0.2.9"));
+    }
+}
+
+/// Lists are read as they are when all is there, turned round; and addresses that are read are
+/// written and read again.
+fn check_members(headers: &HeaderMap) {
+    let mut expected = Vec::new();
+    for line in headers.get_all(header::FORWARDED) {
+        match line.to_str() {
+            Ok(line) => expected.extend(line.split(',').map(|it| Ok(it.trim_matches([' ', '\t'])))),
+            Err(_) => expected.push(Err(said::Unreadable)),
+        }
+    }
+    expected.retain(|it| *it != Ok(""));
+    expected.reverse();
+    let found: Vec<_> = said::from_the_right(headers, &header::FORWARDED).collect();
+    assert_eq!(found, expected);
+    for text in found.into_iter().flatten() {
+        let Ok(address) = said::node(text) else { continue };
+        assert!(!address.ip().to_canonical().is_unspecified(), "{text}");
+        assert_eq!(said::node(&address.to_string()), Ok(address), "{text}");
+        let bare = SocketAddr::new(address.ip(), 0);
+        assert_eq!(said::node(&address.ip().to_string()), Ok(bare), "{text}");
+        assert_eq!(said::node(&format!("{text} ")), Err(said::Unreadable));
+    }
 }
 
 /// Requests are followed the same however the stream is cut, and what is said to be good is.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future as _;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -24,7 +25,7 @@ use crate::timeout::Timeouts;
 #[derive(Debug, Default)]
 struct Page {
     not_connected: u32,
-    not_switched: BTreeSet<IpAddr>,
+    not_switched: BTreeSet<u8>,
     /// How long each ejection was to last, and when it was to be over.
     ejections: Vec<(Duration, Instant)>,
     level: u32,
@@ -114,10 +115,23 @@ impl World {
         }
         self.deed(&server, Deed::Connected);
         if self.random.bool() {
-            let client = [10, 0, 0, self.random.u8(0..4)].into();
-            let is_well = is_well(self);
-            self.deed(&server, if is_well { Deed::Switched } else { Deed::NotSwitched(client) });
+            let client = self.random.u8(0..4);
+            match is_well(self) {
+                true => self.deed(&server, Deed::Switched),
+                false => self.fails(&server, client),
+            }
         }
+    }
+
+    /// A handshake of a client fails: of any address that it has.
+    fn fails(&mut self, server: &Arc<Server>, client: u8) {
+        let page = self.pages.get_mut(&server.id).expect("who is listed has a page");
+        page.not_switched.insert(client);
+        let address: IpAddr = match client % 2 {
+            0 => [10, 0, 0, client].into(),
+            _ => [0x2001, 0xdb8, 0, client.into(), 0, 0, 0, self.random.u16(..)].into(),
+        };
+        self.deed(server, Deed::NotSwitched(Key::of_address(address)));
     }
 
     fn deed(&mut self, server: &Arc<Server>, deed: Deed) {
@@ -126,7 +140,7 @@ impl World {
             Deed::Connected => page.not_connected = 0,
             Deed::NotConnected => page.not_connected += 1,
             Deed::Switched => page.not_switched.clear(),
-            Deed::NotSwitched(client) => drop(page.not_switched.insert(client)),
+            Deed::NotSwitched(_) => {}
         }
         let is_many = |count: usize, most: u32| most != 0 && count >= most as usize;
         let is_failing = is_many(page.not_connected as usize, self.config.connect_errors)

@@ -14,7 +14,7 @@ mod tunnel_witness;
 
 use tokio::runtime::{Builder, LocalOptions};
 
-pub use self::parsers::{origins, paths};
+pub use self::parsers::{origins, paths, stick};
 use self::play::Met;
 use self::rig::{Limited, Pinging, Rig};
 use self::script::ORDER;
@@ -23,8 +23,8 @@ use self::script::ORDER;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its target.
-pub const TARGETS: [(&str, Body); 4] =
-    [("edge", edge), ("tunnel", tunnel), ("paths", paths), ("origins", origins)];
+pub const TARGETS: [(&str, Body); 5] =
+    [("edge", edge), ("tunnel", tunnel), ("paths", paths), ("origins", origins), ("stick", stick)];
 
 /// Whatever clients and servers say, and in which order: every connection ends in its time and is
 /// counted once, nothing is held for it then, servers get requests that no two readers read in two

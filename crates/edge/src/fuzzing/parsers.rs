@@ -1,14 +1,20 @@
 //! What the edge reads of requests, one piece at a time, against readings that are written for
 //! plainness.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Uri};
+use tidewire_auth::secret::Secret;
 
 use crate::cors::{Cors, Ruled};
 use crate::hygiene;
 use crate::origin::{OriginConfig, Transport, Verdict};
 use crate::path::{self, PathPattern};
+use crate::server::{Server, ServerConfig};
+use crate::stick::cookie::{InsertConfig, Inserted, Prefixed};
+use crate::stick::token::Signer;
 
 /// Whoever is asked who they are at `/admin/*` does not get past it by a spelling that some server
 /// takes for the same path; and what is normalised once stays so.
@@ -152,6 +158,90 @@ fn site() -> (OriginConfig, Cors) {
         serde_json::json!({ "credentials": true, "headers": ["*"], "private_network": true });
     let cors = serde_json::from_value(cors).expect("the configuration is good");
     (config, Cors::new(&cors).expect("the configuration is good"))
+}
+
+/// What stands for a server in cookies is taken out of requests, whoever sent it, and nothing else
+/// is; only the right one leads to the server; and what an application sets it gets back.
+///
+/// The first line is a cookie that the application sets, the others are those of a request.
+pub fn stick(input: &[u8]) {
+    let mut lines = input.split(|&byte| byte == b'\n').take(20).map(HeaderValue::from_bytes);
+    let set = lines.next().and_then(Result::ok);
+    let sent: HeaderMap = lines.filter_map(|line| Some((header::COOKIE, line.ok()?))).collect();
+    let config = serde_json::json!({ "name": "a", "address": "127.0.0.1:1" });
+    let config: ServerConfig = serde_json::from_value(config).expect("it is a server");
+    let server = Server::new(&config, Duration::ZERO).id;
+    let token = Signer::new(Some(&Secret::new(b"0123456789abcdef"))).token("nodes", "a");
+    let mark = token.as_str().as_bytes();
+    let server_of = |shown: &[u8]| token.is(shown).then_some(server);
+
+    let mut left = sent.clone();
+    let found = Inserted::new(&InsertConfig::default()).take_out(&mut left, server_of);
+    let (ours, others): (Vec<_>, _) =
+        pairs(&sent).into_iter().partition(|(name, _)| name == b"tidewire");
+    assert_eq!(found.is_some(), ours.iter().any(|(_, value)| value == mark));
+    assert_eq!(pairs(&left), others);
+
+    let prefixed = Prefixed::new("SID");
+    let unmarked = |value: &[u8]| -> Option<Vec<u8>> {
+        let is_mark = |text: &[u8]| {
+            text.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        let (_, rest) = value.split_at_checked(mark.len()).filter(|it| is_mark(it.0))?;
+        Some(trim(rest.strip_prefix(b"~")?).to_vec())
+    };
+    let is_right = |(name, value): &Pair| {
+        name == b"SID" && value.starts_with(mark) && value.get(mark.len()) == Some(&b'~')
+    };
+    let mut left = sent.clone();
+    let found = prefixed.take_off(&mut left, server_of);
+    assert_eq!(found.is_some(), pairs(&sent).iter().any(is_right));
+    let without = |(name, value): Pair| {
+        let bare = if name == b"SID" { unmarked(&value) } else { None };
+        (name, bare.unwrap_or(value))
+    };
+    assert_eq!(pairs(&left), pairs(&sent).into_iter().map(without).collect::<Vec<_>>());
+
+    let Some(set) = set else { return };
+    let mut answer = HeaderMap::new();
+    answer.insert(header::SET_COOKIE, set.clone());
+    prefixed.put_on(&mut answer, &token);
+    let given = answer.remove(header::SET_COOKIE).expect("no cookie is lost");
+    if given == set {
+        return;
+    }
+    let mut back = sent_back(&given);
+    assert_eq!(prefixed.take_off(&mut back, server_of), Some(server), "{given:?}");
+    assert_eq!(pairs(&back), pairs(&sent_back(&set)), "{set:?}");
+}
+
+/// What a client sends of a cookie that was set.
+fn sent_back(set: &HeaderValue) -> HeaderMap {
+    let pair = set.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+    let line = HeaderValue::from_bytes(trim(pair)).expect("it is a part of a value");
+    HeaderMap::from_iter([(header::COOKIE, line)])
+}
+
+/// Name and value of a cookie.
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// The cookies of a request, in their order; a `=` with nothing around it says nothing.
+fn pairs(headers: &HeaderMap) -> Vec<Pair> {
+    let lines = headers.get_all(header::COOKIE).iter();
+    let pieces = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b';'));
+    let pair = |piece: &[u8]| match piece.iter().position(|&byte| byte == b'=') {
+        Some(at) => (trim_vec(&piece[..at]), trim_vec(&piece[at + 1..])),
+        None => (Vec::new(), trim_vec(piece)),
+    };
+    pieces.map(pair).filter(|(name, value)| !name.is_empty() || !value.is_empty()).collect()
+}
+
+fn trim_vec(text: &[u8]) -> Vec<u8> {
+    trim(text).to_vec()
+}
+
+fn trim(text: &[u8]) -> &[u8] {
+    text.trim_ascii()
 }
 
 /// Lines of `name: value`; what is not one is passed over.

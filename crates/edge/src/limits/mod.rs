@@ -18,6 +18,7 @@ pub mod quota;
 pub mod table;
 pub mod tally;
 pub mod turned;
+pub mod turns;
 pub mod turnstile;
 
 use std::time::Duration;

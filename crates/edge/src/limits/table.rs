@@ -17,6 +17,7 @@ use slab::Slab;
 
 use super::quota::Quota;
 use super::tally::{Exceeded, Stage, Tally};
+use super::turns::Place;
 
 /// Who is counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,22 +71,38 @@ impl Table {
         }
     }
 
-    /// Takes in a connection of `key`: the place where it is counted, if it is, and how long it
-    /// must wait for its turn.
+    /// Takes in a connection of `key`: where it is counted, if it is, and its place in the line, if
+    /// it must wait for its turn.
     pub fn enter(
         &self,
         key: Key,
         quota: &Quota,
         now: u64,
-    ) -> Result<(Option<Slot>, Duration), Exceeded> {
+    ) -> Result<(Option<Slot>, Option<Place>), Exceeded> {
         let (number, mut shard) = self.shard_of(key);
         let Some(at) = shard.place(key, now, &self.hasher) else {
             self.uncounted.fetch_add(1, Ordering::Relaxed);
-            return Ok((None, Duration::ZERO));
+            return Ok((None, None));
         };
-        let turn = shard.tallies[at].1.enter(quota, now)?;
+        let place = shard.tallies[at].1.enter(quota, now)?;
         let slot = quota.holds(Stage::Handshake).then(|| self.slot(number, at));
-        Ok((slot, turn))
+        Ok((slot, place))
+    }
+
+    /// How long it is until the turn of `place`, in the line of `key`. `None` when it has come: then
+    /// it may be that `key` is forgotten.
+    pub fn ask(&self, key: Key, quota: &Quota, place: &Place, now: u64) -> Option<Duration> {
+        let (_, mut shard) = self.shard_of(key);
+        let at = shard.find(key, self.hasher.hash_one(key))?;
+        shard.tallies[at].1.ask(quota, place, now)
+    }
+
+    /// Gives `place` to those behind it.
+    pub fn leave_line(&self, key: Key, quota: &Quota, place: &Place, now: u64) {
+        let (_, mut shard) = self.shard_of(key);
+        if let Some(at) = shard.find(key, self.hasher.hash_one(key)) {
+            shard.tallies[at].1.leave_line(quota, place, now);
+        }
     }
 
     /// Takes in a request of `key` that is no handshake.
@@ -102,10 +119,10 @@ impl Table {
     }
 
     /// Takes back what another quota has refused.
-    pub fn undo(&self, key: Key, quota: &Quota, undo: fn(&mut Tally, &Quota)) {
+    pub fn undo(&self, key: Key, quota: &Quota, undo: fn(&mut Tally, &Quota, u64), now: u64) {
         let (_, mut shard) = self.shard_of(key);
         if let Some(at) = shard.find(key, self.hasher.hash_one(key)) {
-            undo(&mut shard.tallies[at].1, quota);
+            undo(&mut shard.tallies[at].1, quota, now);
         }
     }
 
@@ -198,7 +215,7 @@ impl Shard {
         for _ in 0..if is_full { LOOKS_WHEN_FULL } else { LOOKS } {
             let at = self.hand;
             self.hand = if at + 1 < self.tallies.capacity().min(self.most) { at + 1 } else { 0 };
-            let Some((_, tally)) = self.tallies.get(at).filter(|(_, tally)| tally.held() == 0)
+            let Some((_, tally)) = self.tallies.get(at).filter(|(_, tally)| !tally.is_in_use())
             else {
                 continue;
             };
@@ -219,7 +236,7 @@ impl Shard {
 
     fn forget(&mut self, at: usize, hasher: &RandomState) {
         let (key, tally) = self.tallies.remove(at);
-        debug_assert_eq!(tally.held(), 0, "somebody is forgotten who has something open");
+        debug_assert!(!tally.is_in_use(), "somebody is forgotten who has something open or waits");
         let found = self.index.find_entry(hasher.hash_one(key), |&it| it as usize == at);
         found.map(|entry| entry.remove()).expect("what has a tally is in the index");
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use tidewire_runtime::rate::Meter;
 
 use super::quota::Quota;
+use super::turns::{Place, Turns};
 
 /// What is counted. Only what the quota limits is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Tally {
     connections: u32,
     handshakes: u32,
-    arrivals: Meter,
+    arrivals: Turns,
     requests: Meter,
 }
 
@@ -40,9 +41,9 @@ pub enum Stage {
 }
 
 impl Tally {
-    /// Takes in a connection that begins its handshake, and says how long it must wait for its
-    /// turn. Nothing is taken of a quota when there is not all that it needs.
-    pub fn enter(&mut self, quota: &Quota, now: u64) -> Result<Duration, Exceeded> {
+    /// Takes in a connection that begins its handshake: with a place in the line when it must wait
+    /// for its turn. Nothing is taken of a quota when there is not all that it needs.
+    pub fn enter(&mut self, quota: &Quota, now: u64) -> Result<Option<Place>, Exceeded> {
         let is_full = |most: Option<u32>, now| most.is_some_and(|most| now >= most);
         if is_full(quota.connections, self.connections) {
             return Err(Exceeded { what: What::Connections, after: None });
@@ -50,19 +51,26 @@ impl Tally {
         if is_full(quota.handshakes, self.handshakes) {
             return Err(Exceeded { what: What::Handshakes, after: None });
         }
-        let mut turn = Duration::ZERO;
+        let mut place = None;
         if let Some(pace) = &quota.arrivals {
-            turn = self.arrivals.wait(pace, now);
-            if turn > quota.wait {
-                let after = Some(turn.saturating_sub(quota.wait));
-                return Err(Exceeded { what: What::Rate, after });
-            }
-            // What is charged now is the turn itself: whoever comes next gets the one behind it.
-            self.arrivals.charge(pace, 1, now);
+            let entered = self.arrivals.enter(pace, quota.wait, now);
+            place = entered.map_err(|after| Exceeded { what: What::Rate, after: Some(after) })?;
         }
         self.connections += u32::from(quota.connections.is_some());
         self.handshakes += u32::from(quota.handshakes.is_some());
-        Ok(turn)
+        Ok(place)
+    }
+
+    /// How long it is until the turn of `place`. `None` when it has come.
+    pub fn ask(&mut self, quota: &Quota, place: &Place, now: u64) -> Option<Duration> {
+        self.arrivals.ask(quota.arrivals.as_ref()?, place, now)
+    }
+
+    /// Gives `place` to those behind it.
+    pub fn leave_line(&mut self, quota: &Quota, place: &Place, now: u64) {
+        if let Some(pace) = &quota.arrivals {
+            self.arrivals.leave(pace, place, now);
+        }
     }
 
     /// Takes in a request that is no handshake.
@@ -89,16 +97,15 @@ impl Tally {
         self.connections = self.connections.saturating_sub(counted);
     }
 
-    /// Takes back an arrival that came to nothing, as another quota was used up.
-    pub fn undo(&mut self, quota: &Quota) {
-        self.leave(quota, Stage::Handshake);
+    /// Takes back the turn of an arrival that came to nothing, as another quota was used up.
+    pub fn undo(&mut self, quota: &Quota, now: u64) {
         if let Some(pace) = &quota.arrivals {
-            self.arrivals.refund(pace, 1);
+            self.arrivals.refund(pace, now);
         }
     }
 
     /// Takes back a request that another quota has refused.
-    pub fn undo_request(&mut self, quota: &Quota) {
+    pub fn undo_request(&mut self, quota: &Quota, _: u64) {
         if let Some(pace) = &quota.requests {
             self.requests.refund(pace, 1);
         }
@@ -114,9 +121,14 @@ impl Tally {
         self.arrivals.debt(now).max(self.requests.debt(now))
     }
 
+    /// Whether somebody who is there is counted here, or waits.
+    pub fn is_in_use(&self) -> bool {
+        self.held() > 0 || self.arrivals.has_waiters()
+    }
+
     /// Whether it is as if nobody had ever come.
     pub fn is_fresh(&self, now: u64) -> bool {
-        self.held() == 0 && self.debt(now).is_zero()
+        !self.is_in_use() && self.debt(now).is_zero()
     }
 }
 
@@ -156,7 +168,7 @@ mod tests {
         assert_eq!(exceeded(tally.enter(&quota, 0)), None);
         tally.leave(&quota, Stage::Handshake);
         tally.leave(&quota, Stage::Open);
-        assert_eq!(tally, Tally::default());
+        assert!(tally.is_fresh(0));
     }
 
     #[test]
@@ -164,16 +176,21 @@ mod tests {
         let arrivals = Pace::new(10, Duration::from_secs(1), 2);
         let quota = Quota { arrivals, wait: Duration::from_millis(250), ..Quota::default() };
         let mut tally = Tally::default();
-        let mut turns = Vec::new();
+        let mut places = Vec::new();
         let refused = loop {
             match tally.enter(&quota, SECOND) {
-                Ok(turn) => turns.push(turn.as_millis()),
+                Ok(place) => places.push(place),
                 Err(refused) => break refused,
             }
         };
-        assert_eq!(turns, [0, 0, 100, 200]);
+        let turns = places
+            .iter()
+            .map(|place| tally.ask(&quota, place.as_ref()?, SECOND).map(|turn| turn.as_millis()));
+        assert_eq!(turns.collect::<Vec<_>>(), [None, None, Some(100), Some(200)]);
         assert_eq!(refused, Exceeded { what: What::Rate, after: Some(Duration::from_millis(50)) });
-        assert_eq!(tally.enter(&quota, SECOND + SECOND / 20), Ok(Duration::from_millis(250)));
+        let place = tally.enter(&quota, SECOND + SECOND / 20).unwrap().unwrap();
+        let turn = tally.ask(&quota, &place, SECOND + SECOND / 20);
+        assert_eq!(turn, Some(Duration::from_millis(250)));
     }
 
     #[test]
@@ -183,8 +200,9 @@ mod tests {
             Quota { connections: Some(1), arrivals, requests: arrivals, ..Quota::default() };
         let mut tally = Tally::default();
         assert!(tally.enter(&quota, SECOND).is_ok() && tally.request(&quota, SECOND).is_ok());
-        tally.undo(&quota);
-        tally.undo_request(&quota);
+        tally.leave(&quota, Stage::Handshake);
+        tally.undo(&quota, SECOND);
+        tally.undo_request(&quota, SECOND);
         assert!(tally.is_fresh(SECOND));
     }
 }

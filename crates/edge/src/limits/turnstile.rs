@@ -1,11 +1,14 @@
 //! What counts those who go through a door: of a listener or of a route.
 //!
 //! ```text
-//!   arrives ──enter──> Pass (handshake) ──open──> Pass (open) ──dropped──> gone
-//!      └─ a quota is used up: Turned        └─ dropped: it came to nothing
+//!   arrives ──meet──> Pass (handshake) ──join_all──> ──identify──> ──open──> Pass (open) ─> gone
+//!     by its address        │            of all        by its name
+//!                           └─ at each: a quota is used up (Turned), or a Line is to be waited in
 //! ```
 //!
 //! A [`Pass`] goes with the connection, whoever has it, and takes back on its drop what was counted.
+//! A [`Line`] is only there while the connection waits for its turn: one line after the other, so
+//! that nobody takes a turn of all whose turn it is not by its address.
 
 use std::hash::RandomState;
 use std::net::IpAddr;
@@ -19,6 +22,7 @@ use super::quota::{Quota, Quotas, Whose};
 use super::table::{Census, Key, Slot, Table};
 use super::tally::{Exceeded, Stage, Tally};
 use super::turned::{Limit, Turned};
+use super::turns::Place;
 
 /// Counts those who come through. Shared by all workers.
 #[derive(Debug)]
@@ -63,12 +67,29 @@ pub struct Pass {
 }
 
 /// A connection that may come in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Entered {
     /// `None` when nothing is counted.
     pub pass: Option<Pass>,
-    /// How long it has to wait for its turn.
-    pub turn: Duration,
+    /// Where it has to wait for its turn.
+    pub line: Option<Box<Line>>,
+}
+
+/// A place in a line, until its turn is taken. Whoever drops it before that gives it to the next.
+#[derive(Debug)]
+pub struct Line {
+    turnstile: Arc<Turnstile>,
+    at: LineOf,
+    place: Place,
+    is_over: bool,
+}
+
+/// Whose line it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineOf {
+    Address(Key),
+    Identity(Key),
+    Total,
 }
 
 impl Turnstile {
@@ -91,77 +112,116 @@ impl Turnstile {
         }
     }
 
-    /// Takes in a connection of `client` that begins its handshake.
-    pub fn enter(self: &Arc<Self>, client: IpAddr) -> Result<Entered, Turned> {
-        self.take_in(Some(client))
-    }
-
-    /// Takes in a connection that brings the requests of many clients: it is one of all, and of
-    /// no address.
-    pub fn enter_for_many(self: &Arc<Self>) -> Result<Entered, Turned> {
-        self.take_in(None)
-    }
-
-    fn take_in(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Entered, Turned> {
-        if self.address.is_none() && self.identity.is_none() && self.total.is_none() {
-            return Ok(Entered { pass: None, turn: Duration::ZERO });
+    /// Takes in a connection that begins its handshake, as far as it goes without waiting;
+    /// [`Entered::come_in`] is the rest. One that brings the requests of many clients has no
+    /// `client`: it is one of all, and of no address.
+    pub fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Entered, Turned> {
+        let mut entered = self.meet(client)?;
+        if let Some(pass) = entered.pass.as_mut().filter(|_| entered.line.is_none()) {
+            entered.line = pass.join_all(client)?;
         }
-        let now = self.now();
-        let mut turn = Duration::ZERO;
-        let mut pass = Pass {
+        Ok(entered)
+    }
+
+    /// Takes in a connection by its address alone; [`Pass::join_all`] is to follow.
+    pub fn meet(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Entered, Turned> {
+        if self.address.is_none() && self.identity.is_none() && self.total.is_none() {
+            return Ok(Entered::default());
+        }
+        let mut entered = Entered::default();
+        let mut slot = None;
+        if let (Some(Counted { quota, table }), Some(key)) =
+            (&self.address, client.and_then(address_key))
+        {
+            let place;
+            let taken = table.enter(key, quota, self.now());
+            (slot, place) = taken.map_err(|why| self.turned(Whose::Address, why))?;
+            entered.line = place.map(|place| self.line(LineOf::Address(key), place));
+            self.tell_of_overflow(table);
+        }
+        entered.pass = Some(Pass {
             turnstile: Arc::clone(self),
-            address: None,
+            address: slot,
             identity: None,
             is_in_total: false,
             stage: Stage::Handshake,
-        };
-        let key = client.and_then(address_key);
-        if let (Some(Counted { quota, table }), Some(key)) = (&self.address, key) {
-            let entered = table.enter(key, quota, now);
-            (pass.address, turn) = entered.map_err(|why| self.turned(Whose::Address, why))?;
-            self.tell_of_overflow(table);
-        }
-        if let Some((quota, tally)) = &self.total {
-            match lock(tally).enter(quota, now) {
-                Ok(of_total) => turn = turn.max(of_total),
-                Err(why) => {
-                    if let Some(key) = key {
-                        self.undo_address(pass.address.take(), key);
-                    }
-                    return Err(self.turned(Whose::Total, why));
-                }
-            }
-            pass.is_in_total = quota.holds(Stage::Handshake);
-        }
-        Ok(Entered { pass: Some(pass), turn })
+        });
+        Ok(entered)
     }
 
-    /// Takes in a request of `client` that is no handshake.
+    /// Whether all clients together are counted.
+    pub fn counts_all(&self) -> bool {
+        self.total.is_some()
+    }
+
+    fn line(self: &Arc<Self>, at: LineOf, place: Place) -> Box<Line> {
+        Box::new(Line { turnstile: Arc::clone(self), at, place, is_over: false })
+    }
+
+    /// Takes in a request of `client` that is no handshake, by its address alone;
+    /// [`Turnstile::request_of_all`] is to follow.
     pub fn request(&self, client: IpAddr) -> Result<(), Turned> {
-        let now = self.now();
-        let key = address_key(client);
-        if let (Some(Counted { quota, table }), Some(key)) = (&self.address, key) {
-            let taken = table.request(key, quota, now);
-            taken.map_err(|why| self.turned(Whose::Address, why))?;
-        }
-        if let Some((quota, tally)) = &self.total
-            && let Err(why) = lock(tally).request(quota, now)
-        {
-            if let (Some(Counted { quota, table }), Some(key)) = (&self.address, key) {
-                table.undo(key, quota, Tally::undo_request);
-            }
-            return Err(self.turned(Whose::Total, why));
-        }
-        Ok(())
+        let (Some(Counted { quota, table }), Some(key)) = (&self.address, address_key(client))
+        else {
+            return Ok(());
+        };
+        let taken = table.request(key, quota, self.now());
+        taken.map_err(|why| self.turned(Whose::Address, why))
     }
 
-    /// Takes in a request of `identity` that is no handshake.
-    pub fn request_of(&self, identity: &Identity) -> Result<(), Turned> {
+    /// Takes in a request of `client` as one of all.
+    pub fn request_of_all(&self, client: IpAddr) -> Result<(), Turned> {
+        let Some((quota, tally)) = &self.total else { return Ok(()) };
+        let taken = lock(tally).request(quota, self.now());
+        taken.map_err(|why| {
+            self.undo_address(Some(client), Tally::undo_request);
+            self.turned(Whose::Total, why)
+        })
+    }
+
+    /// Takes in a request of `identity`, at `client`, that is no handshake.
+    pub fn request_of(&self, client: IpAddr, identity: &Identity) -> Result<(), Turned> {
         let Some((Counted { quota, table }, key)) = self.identified(identity) else {
             return Ok(());
         };
         let taken = table.request(key, quota, self.now());
-        taken.map_err(|why| self.turned(Whose::Identity, why))
+        taken.map_err(|why| {
+            self.undo_address(Some(client), Tally::undo_request);
+            self.undo_total(Tally::undo_request);
+            self.turned(Whose::Identity, why)
+        })
+    }
+
+    /// How long it is until the turn of `place`. `None` when it has come.
+    fn ask(&self, at: LineOf, place: &Place) -> Option<Duration> {
+        let now = self.now();
+        match at {
+            LineOf::Address(key) => {
+                self.address.as_ref().and_then(|it| it.table.ask(key, &it.quota, place, now))
+            }
+            LineOf::Identity(key) => {
+                self.identity.as_ref().and_then(|it| it.table.ask(key, &it.quota, place, now))
+            }
+            LineOf::Total => {
+                self.total.as_ref().and_then(|(quota, tally)| lock(tally).ask(quota, place, now))
+            }
+        }
+    }
+
+    fn leave_line(&self, at: LineOf, place: &Place) {
+        let now = self.now();
+        let leave = |counted: &Option<Counted>, key| {
+            let counted = counted.as_ref();
+            counted.map(|it| it.table.leave_line(key, &it.quota, place, now))
+        };
+        match at {
+            LineOf::Address(key) => leave(&self.address, key),
+            LineOf::Identity(key) => leave(&self.identity, key),
+            LineOf::Total => {
+                let total = self.total.as_ref();
+                total.map(|(quota, tally)| lock(tally).leave_line(quota, place, now))
+            }
+        };
     }
 
     fn identified(&self, identity: &Identity) -> Option<(&Counted, Key)> {
@@ -170,10 +230,17 @@ impl Turnstile {
     }
 
     /// A client that another quota has refused does not pay for having come.
-    fn undo_address(&self, slot: Option<Slot>, key: Key) {
-        let Some(Counted { quota, table }) = &self.address else { return };
-        if slot.is_some() || !quota.holds(Stage::Handshake) {
-            table.undo(key, quota, Tally::undo);
+    fn undo_address(&self, client: Option<IpAddr>, undo: fn(&mut Tally, &Quota, u64)) {
+        if let (Some(Counted { quota, table }), Some(key)) =
+            (&self.address, client.and_then(address_key))
+        {
+            table.undo(key, quota, undo, self.now());
+        }
+    }
+
+    fn undo_total(&self, undo: fn(&mut Tally, &Quota, u64)) {
+        if let Some((quota, tally)) = &self.total {
+            undo(&mut lock(tally), quota, self.now());
         }
     }
 
@@ -243,17 +310,39 @@ impl Turnstile {
 }
 
 impl Pass {
-    /// Counts the client as `identity`, too, and says how long it has to wait for its turn.
-    pub fn identify(&mut self, identity: &Identity) -> Result<Duration, Turned> {
-        let turnstile = Arc::clone(&self.turnstile);
+    /// Counts the connection, of `client`, as one of all; the line where it has to wait, if so.
+    pub fn join_all(&mut self, client: Option<IpAddr>) -> Result<Option<Box<Line>>, Turned> {
+        let turnstile = &self.turnstile;
+        let Some((quota, tally)) = &turnstile.total else { return Ok(None) };
+        let entered = lock(tally).enter(quota, turnstile.now());
+        let place = entered.map_err(|why| {
+            turnstile.undo_address(client, Tally::undo);
+            turnstile.turned(Whose::Total, why)
+        })?;
+        self.is_in_total = quota.holds(Stage::Handshake);
+        Ok(place.map(|place| turnstile.line(LineOf::Total, place)))
+    }
+
+    /// Counts the connection, of `client`, as one of `identity`; the line where it has to wait, if
+    /// so.
+    pub fn identify(
+        &mut self,
+        client: IpAddr,
+        identity: &Identity,
+    ) -> Result<Option<Box<Line>>, Turned> {
+        let turnstile = &self.turnstile;
         let Some((Counted { quota, table }, key)) = turnstile.identified(identity) else {
-            return Ok(Duration::ZERO);
+            return Ok(None);
         };
         let entered = table.enter(key, quota, turnstile.now());
-        let (slot, turn) = entered.map_err(|why| turnstile.turned(Whose::Identity, why))?;
+        let (slot, place) = entered.map_err(|why| {
+            turnstile.undo_address(Some(client), Tally::undo);
+            turnstile.undo_total(Tally::undo);
+            turnstile.turned(Whose::Identity, why)
+        })?;
         self.identity = slot;
         turnstile.tell_of_overflow(table);
-        Ok(turn)
+        Ok(place.map(|place| turnstile.line(LineOf::Identity(key), place)))
     }
 
     /// The handshake is over. `None` when nothing is counted any more.
@@ -277,6 +366,41 @@ impl Pass {
         }
         let is_counted = self.address.is_some() || self.identity.is_some() || self.is_in_total;
         is_counted.then_some(self)
+    }
+}
+
+impl Entered {
+    /// Waits for its turn by its address and then of all, and is in.
+    pub async fn come_in(mut self, client: Option<IpAddr>) -> Result<Option<Pass>, Turned> {
+        while let Some(line) = self.line.take() {
+            let was_met = matches!(line.at, LineOf::Address(_));
+            line.turn().await;
+            if let Some(pass) = self.pass.as_mut().filter(|_| was_met) {
+                self.line = pass.join_all(client)?;
+            }
+        }
+        Ok(self.pass)
+    }
+}
+
+impl Line {
+    /// Waits for its turn.
+    pub async fn turn(mut self: Box<Self>) {
+        while let Some(turn) = self.turnstile.ask(self.at, &self.place) {
+            tokio::select! {
+                () = tokio::time::sleep(turn) => {}
+                () = self.place.ring() => {}
+            }
+        }
+        self.is_over = true;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.turnstile.leave_line(self.at, &self.place);
+        }
     }
 }
 

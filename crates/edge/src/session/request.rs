@@ -25,7 +25,7 @@ use crate::caller::{Caller, Way};
 use crate::client_body::ClientBody;
 use crate::cors::Marks;
 use crate::cross_site::Stopped;
-use crate::door::{Comer, Door};
+use crate::door::{Came, Comer, Door};
 use crate::endpoint::Arrival;
 use crate::exchange::{Exchanged, exchange};
 use crate::fault::Fault;
@@ -180,7 +180,15 @@ impl Session {
             let marks = marks.map_err(|stopped| Box::new(self.stopped(*stopped, record)))?;
             let comer = if is_websocket { Comer::Handshake } else { Comer::Request };
             let door = &self.shard.edge.route_doors[index];
-            record.pass = match self.waits_for(door.admit(record.asker.client.ip(), comer)).await {
+            let client = record.asker.client.ip();
+            // Whom the route does not take may be for a later one: then it is none of the business
+            // of this one's limits, but for the rate at which an address may try. Where there is no
+            // later one, nobody's credentials are looked at who is not let in.
+            let came = match door.counts_all() && self.is_followed(index, &asked, only) {
+                true => Came::Up,
+                false => Came::In,
+            };
+            record.pass = match self.waits_for(door.admit(client, comer, came)).await {
                 Ok(pass) => pass,
                 Err(why) => return Err(Box::new(turned_away(why, comer, marks, record))),
             };
@@ -197,10 +205,9 @@ impl Session {
                 },
             };
             record.identity = grant.as_ref().map(|grant| grant.identity.clone());
-            if let Some(identity) = &record.identity
-                && let Err(why) =
-                    self.waits_for(door.identify(record.pass.as_mut(), identity, comer)).await
-            {
+            let pass = record.pass.as_mut();
+            let let_in = door.let_in(pass, client, comer, came, record.identity.as_deref());
+            if let Err(why) = self.waits_for(let_in).await {
                 return Err(Box::new(turned_away(why, comer, marks, record)));
             }
             let found = gate.into_found(route.access.as_ref());
@@ -215,6 +222,16 @@ impl Session {
         // The page that is allowed to ask may read why it gets nothing.
         first_marks.into_iter().for_each(|marks| marks.write(response.headers_mut()));
         Err(Box::new(response))
+    }
+
+    /// Whether a client that the route at `index` asks for credentials, and does not take, may be
+    /// for a later one.
+    fn is_followed(&self, index: usize, asked: &Asked<'_>, only: Option<u16>) -> bool {
+        let routes = &self.shard.edge.routes;
+        let asks = |route: &Route| route.access.as_ref().is_some_and(|it| !it.auths.is_empty());
+        asks(&routes[index])
+            && route::matching(routes, asked, only.map(usize::from))
+                .any(|(later, route, _)| later > index && route.access.is_some())
     }
 
     fn way(&self, record: &Record) -> Way {
@@ -428,6 +445,7 @@ struct Client<'m> {
 /// The answer to a request that a door has not let in.
 fn turned_away(why: Turned, comer: Comer, marks: Marks, record: &mut Record) -> Response<Body> {
     record.fault = Some(why.as_str());
+    record.pass = None;
     let mut response = why.response();
     marks.write(response.headers_mut());
     match comer {

@@ -194,7 +194,8 @@ impl Prefixed {
                 if !left.is_empty() {
                     left.extend_from_slice(b"; ");
                 }
-                if !name.is_empty() {
+                // A value without a name keeps its `=` where it would become one with a name.
+                if !name.is_empty() || value.contains(&b'=') {
                     left.extend_from_slice(name);
                     left.push(b'=');
                 }
@@ -353,7 +354,8 @@ mod tests {
                 shown.set(token == mark.as_bytes());
                 None
             });
-            assert_eq!(lines(&headers), [("cookie", expected)]);
+            let expected = expected.replace('@', &format!("{mark}~"));
+            assert_eq!(lines(&headers), [("cookie", expected.as_str())]);
             assert_eq!(shown.get(), is_shown, "{cookie}");
         };
         check_in("SID=@abc", "SID=abc", true);
@@ -362,6 +364,7 @@ mod tests {
         check_in("SID=@", "SID=", true);
         check_in("SID=abc", "SID=abc", false);
         check_in("SID=short~abc", "SID=short~abc", false);
+        check_in("=SID=@x; SID=@abc; ==", "=SID=@x; SID=abc; ==", true);
         check_in("a=b;SID=abc", "a=b;SID=abc", false);
         check_in("SID=AAAAAAAAAAAAAAAAAAAAAA~abc", "SID=abc", false);
     }

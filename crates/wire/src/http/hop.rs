@@ -76,7 +76,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Nominating these would change where the message goes or where it ends, or make a handshake that
 /// was looked at and found good another one for the server.
-const END_TO_END: [HeaderName; 4] = [
+pub(crate) const END_TO_END: [HeaderName; 4] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::SEC_WEBSOCKET_KEY,

@@ -7,6 +7,7 @@ use tidewire_runtime::rate::Pace;
 
 use super::super::quota::Quota;
 use super::super::tally::{Stage, Tally};
+use super::super::turns::Place;
 use super::{Key, Slot, Table};
 
 const SECOND: u64 = 1_000_000_000;
@@ -29,17 +30,40 @@ fn simulate(seed: u64) {
     let table = Table::new(1000);
     let mut model: HashMap<u64, Tally> = HashMap::new();
     let mut open: Vec<(u64, Slot, Stage)> = Vec::new();
+    let mut line: Vec<(u64, Place, Place)> = Vec::new();
     let mut now = 0;
     for step in 0..2000 {
         now += random.u64(..SECOND / 10);
-        match random.u32(..4) {
+        match random.u32(..5) {
             0 | 1 => {
                 let key = random.u64(..30);
                 let expected = model.entry(key).or_default().enter(&quota, now);
                 let found = table.enter(Key([key, 0]), &quota, now);
-                assert_eq!(found.map(|(_, turn)| turn), expected, "seed {seed}, step {step}");
-                let slot = found.ok().and_then(|(slot, _)| slot);
+                let waits = |place: &Option<Place>| place.is_some();
+                assert_eq!(
+                    found.as_ref().map(|(_, place)| waits(place)),
+                    expected.as_ref().map(waits),
+                    "seed {seed}, step {step}"
+                );
+                let Ok((slot, place)) = found else { continue };
                 open.extend(slot.map(|slot| (key, slot, Stage::Handshake)));
+                let of_model = expected.ok().flatten();
+                line.extend(place.zip(of_model).map(|(place, of_model)| (key, place, of_model)));
+            }
+            4 if !line.is_empty() => {
+                let at = random.usize(..line.len());
+                let (key, place, of_model) = &line[at];
+                let tally = model.get_mut(key).unwrap();
+                let expected = tally.ask(&quota, of_model, now);
+                let found = table.ask(Key([*key, 0]), &quota, place, now);
+                assert_eq!(found, expected, "seed {seed}, step {step}");
+                if found.is_none() {
+                    line.swap_remove(at);
+                } else if random.bool() {
+                    tally.leave_line(&quota, of_model, now);
+                    table.leave_line(Key([*key, 0]), &quota, place, now);
+                    line.swap_remove(at);
+                }
             }
             2 if !open.is_empty() => {
                 let at = random.usize(..open.len());
@@ -129,9 +153,29 @@ fn a_full_table_forgets_the_one_with_the_least_debt_and_nobody_who_is_there() {
     let (slot, _) = table.enter(newcomer, &quota, SECOND).unwrap();
     assert!(slot.is_some());
     // Now the only place is taken.
-    assert_eq!(table.enter(rare, &quota, SECOND), Ok((None, Duration::ZERO)));
+    assert!(matches!(table.enter(rare, &quota, SECOND), Ok((None, None))));
     assert_eq!((table.census().held, table.uncounted()), (1, 1));
     assert!(table.enter(newcomer, &quota, SECOND).unwrap().0.is_some());
+}
+
+#[test]
+fn nobody_is_forgotten_in_whose_line_somebody_waits() {
+    let arrivals = Pace::new(1, Duration::from_secs(1), 1);
+    let wait = Duration::from_secs(10);
+    let quota = Quota { arrivals, wait, ..Quota::default() };
+    let table = Table::new(1);
+    let (first, newcomer) = (Key([1, 0]), Key([2, 0]));
+    let enter = |key| table.enter(key, &quota, SECOND).unwrap().1;
+    assert!(enter(first).is_none());
+    let place = enter(first).expect("it waits");
+    assert!(enter(newcomer).is_none());
+    assert_eq!(table.uncounted(), 1);
+    assert_eq!(table.ask(first, &quota, &place, SECOND), Some(Duration::from_secs(1)));
+    // Its turn has come, and all is paid for by the time at which it asks.
+    assert!(table.ask(first, &quota, &place, 2 * SECOND).is_none());
+    assert!(table.enter(newcomer, &quota, 9 * SECOND).unwrap().1.is_none());
+    assert_eq!((table.uncounted(), table.census().known), (1, 1));
+    table.leave_line(first, &quota, &place, 9 * SECOND);
 }
 
 #[test]

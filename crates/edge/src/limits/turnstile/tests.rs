@@ -28,7 +28,7 @@ fn held(turnstile: &Turnstile) -> Vec<u64> {
 
 #[track_caller]
 fn enter(turnstile: &Arc<Turnstile>, client: IpAddr) -> Pass {
-    turnstile.enter(client).expect("there is room").pass.expect("it is counted")
+    turnstile.enter(Some(client)).expect("there is room").pass.expect("it is counted")
 }
 
 fn named(name: &str) -> Identity {
@@ -44,7 +44,7 @@ fn named(name: &str) -> Identity {
 
 #[track_caller]
 fn check_refused(turnstile: &Arc<Turnstile>, client: IpAddr, name: &str) {
-    assert_eq!(turnstile.enter(client).map(|_| ()).expect_err("it is full").as_str(), name);
+    assert_eq!(turnstile.enter(Some(client)).map(|_| ()).expect_err("it is full").as_str(), name);
 }
 
 fn refusals(turnstile: &Turnstile) -> Vec<(&'static str, u64)> {
@@ -60,7 +60,7 @@ fn a_pass_counts_a_handshake_then_a_connection_then_nothing() {
     let turnstile = turnstile(most(2, 1), most(2, 1), most(3, 2));
     let mut pass = enter(&turnstile, ANN);
     assert_eq!(held(&turnstile), [2, 0, 2]);
-    pass.identify(&named("ann")).expect("her first");
+    pass.identify(ANN, &named("ann")).expect("her first");
     assert_eq!(held(&turnstile), [2, 2, 2]);
     let pass = pass.open().expect("connections are counted");
     assert_eq!(held(&turnstile), [1, 1, 1]);
@@ -98,10 +98,14 @@ fn who_is_one_too_many_of_all_has_not_come() {
     drop(enter(&turnstile, BOB));
     check_refused(&turnstile, BOB, "per_address.rate");
     assert_eq!(held(&turnstile), [0, 0]);
-    assert!(turnstile.request(ANN).is_ok());
-    assert_eq!(turnstile.request(BOB).map_err(Turned::as_str), Err("total.requests"));
-    assert_eq!(turnstile.request(BOB).map_err(Turned::as_str), Err("total.requests"));
-    assert_eq!(turnstile.request(ANN).map_err(Turned::as_str), Err("per_address.requests"));
+    let request = |client| {
+        let taken = turnstile.request(client).and_then(|()| turnstile.request_of_all(client));
+        taken.map_err(Turned::as_str)
+    };
+    assert_eq!(request(ANN), Ok(()));
+    assert_eq!(request(BOB), Err("total.requests"));
+    assert_eq!(request(BOB), Err("total.requests"));
+    assert_eq!(request(ANN), Err("per_address.requests"));
     let counts = [
         ("per_address.rate", 1),
         ("per_address.requests", 1),
@@ -128,9 +132,9 @@ fn an_identity_that_is_refused_leaves_its_address_as_it_was() {
     let turnstile = turnstile(most(5, 5), most(1, 5), Quota::default());
     let ann = named("ann");
     let mut first = enter(&turnstile, ANN);
-    first.identify(&ann).expect("her first");
+    first.identify(ANN, &ann).expect("her first");
     let mut second = enter(&turnstile, BOB);
-    let refused = second.identify(&ann).expect_err("her second");
+    let refused = second.identify(BOB, &ann).expect_err("her second");
     assert_eq!(refused.as_str(), "per_identity.connections");
     drop(second);
     assert_eq!(held(&turnstile), [2, 2]);
@@ -139,18 +143,57 @@ fn an_identity_that_is_refused_leaves_its_address_as_it_was() {
 }
 
 #[test]
-fn the_longer_of_two_turns_is_waited_for() {
+fn who_is_refused_by_its_name_has_not_come_by_its_address_and_of_all() {
+    let rated = || Quota { arrivals: few(2), requests: few(2), ..Quota::default() };
+    let one = Quota { connections: Some(1), requests: few(1), ..Quota::default() };
+    let turnstile = turnstile(rated(), one, rated());
+    let mut first = enter(&turnstile, ANN);
+    first.identify(ANN, &named("ann")).expect("her first");
+    for _ in 0..5 {
+        let refused = enter(&turnstile, ANN).identify(ANN, &named("ann"));
+        let refused = refused.map(|_| ()).expect_err("she has one");
+        assert_eq!(refused.as_str(), "per_identity.connections");
+    }
+    enter(&turnstile, BOB).identify(BOB, &named("bob")).expect("it is his first");
+    check_refused(&turnstile, BOB, "total.rate");
+    let request = |client, name| {
+        turnstile.request(client).map_err(Turned::as_str)?;
+        turnstile.request_of_all(client).map_err(Turned::as_str)?;
+        turnstile.request_of(client, &named(name)).map_err(Turned::as_str)
+    };
+    assert_eq!(request(ANN, "ann"), Ok(()));
+    for _ in 0..5 {
+        assert_eq!(request(ANN, "ann"), Err("per_identity.requests"));
+    }
+    assert_eq!(request(BOB, "bob"), Ok(()));
+    assert_eq!(request(BOB, "bob"), Err("total.requests"));
+}
+
+#[tokio::test]
+async fn who_waits_for_its_address_takes_no_turn_of_all() {
     let rate = |count| Quota {
         arrivals: Pace::new(count, Duration::from_secs(3600), 1),
         wait: Duration::from_secs(7200),
         ..Quota::default()
     };
-    for (address, total) in [(1, 100), (100, 1)] {
-        let turnstile = turnstile(rate(address), Quota::default(), rate(total));
-        let turn = |client| turnstile.enter(client).expect("it may wait").turn;
-        assert!(turn(ANN).is_zero());
-        assert!(turn(ANN) > Duration::from_secs(1800), "{address} and {total}");
+    let turnstile = turnstile(rate(1), Quota::default(), rate(100));
+    let enter = |client| turnstile.enter(Some(client)).expect("it may wait");
+    assert!(enter(ANN).line.is_none());
+    let again = enter(ANN).line.expect("one an hour");
+    assert!(matches!(again.at, LineOf::Address(_)));
+    let other = enter(BOB).line.expect("he is the second of all");
+    assert_eq!(other.at, LineOf::Total);
+    let turn = |line: &Line| turnstile.ask(line.at, &line.place).expect("it waits");
+    assert!(turn(&again) > Duration::from_secs(1800));
+    assert!(turn(&other) <= Duration::from_secs(36));
+    // Who is behind her comes sooner once she leaves, and so does who is behind him.
+    let mut behind = [enter(ANN), enter(std::net::Ipv4Addr::new(192, 0, 2, 3).into())];
+    drop((again, other));
+    for entered in &mut behind {
+        let (line, known) = (entered.line.take().expect("it waits"), Duration::from_secs(3600));
+        assert!(turn(&line) <= known, "{line:?}");
     }
+    assert!(!turnstile.total.as_ref().is_some_and(|(_, tally)| lock(tally).is_in_use()));
 }
 
 #[tokio::test]
