@@ -9,9 +9,10 @@ use tidewire_testkit::backend::Backend;
 use tidewire_testkit::child::Signal;
 use tidewire_testkit::deadline::{DEADLINE, until};
 use tidewire_testkit::dns::{Kind, NameServer, PartlyAnswers, Reply};
-use tidewire_testkit::http::get;
+use tidewire_testkit::http::{Request, get};
+use tidewire_testkit::peer::Peer;
 use tidewire_testkit::script;
-use tidewire_testkit::tidewire::Tidewire;
+use tidewire_testkit::tidewire::{Tidewire, command};
 use tidewire_testkit::websocket::WebSocket;
 
 /// An edge whose one backend has this in its table.
@@ -294,30 +295,112 @@ fn addresses_that_come_with_the_records_of_a_service_are_not_asked_for() {
     edge.expect_metric("edge_discovery_lookups_total", &["result=\"failed\""], 0.0);
 }
 
+/// A file of servers.
+struct ServersFile(tempfile::TempDir);
+
+impl ServersFile {
+    fn new(text: &str) -> Self {
+        let file = Self(tempfile::tempdir().expect("a temporary directory"));
+        file.write(text);
+        file
+    }
+
+    /// Puts another one in its place.
+    fn write(&self, text: &str) {
+        let next = self.0.path().join("next");
+        std::fs::write(&next, text).expect("the directory can be written to");
+        std::fs::rename(next, self.0.path().join("servers.toml")).expect("it can be put there");
+    }
+
+    /// The same, and has `edge` read it, which says what has changed.
+    #[track_caller]
+    fn change(&self, edge: &mut Tidewire, text: &str, what: &str) {
+        self.write(text);
+        edge.child.signal(Signal::HUP);
+        // All of what has changed: such a line is not to be taken for a longer one before it.
+        let end = format!("change={what}");
+        edge.child.line(&end, |line| line.ends_with(&end).then_some(()));
+    }
+
+    fn discovery(&self) -> String {
+        format!("discovery = {{ file = \"{}\" }}", self.0.path().join("servers.toml").display())
+    }
+}
+
+fn listed(name: &str, server: &Backend, more: &str) -> String {
+    format!("[[server]]\nname = \"{name}\"\naddress = \"{}\"\n{more}\n", server.address())
+}
+
 #[test]
 fn a_file_of_servers_is_read_again_and_a_wrong_one_changes_nothing() {
     let [a, b] = ["a", "b"].map(|name| Backend::start(script::answers(200, name)));
-    let server = |name: &str, server: &Backend| {
-        format!("[[server]]\nname = \"{name}\"\naddress = \"{}\"\n", server.address())
-    };
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("servers.toml");
-    let write = |text: &str| {
-        let next = directory.path().join("next");
-        std::fs::write(&next, text).expect("the directory can be written to");
-        std::fs::rename(&next, &path).expect("the file can be put in its place");
-    };
-    write(&server("a", &a));
-    let mut edge = edge(&format!("discovery = {{ file = \"{}\" }}", path.display()));
+    let file = ServersFile::new(&listed("a", &a, ""));
+    let mut edge = edge(&file.discovery());
     until_answering(&edge, &["a"]);
-    write(&(server("a", &a) + &server("b", &b)));
-    edge.child.signal(Signal::HUP);
+    file.change(&mut edge, &(listed("a", &a, "") + &listed("b", &b, "")), "new: b");
     until_answering(&edge, &["a", "b"]);
-    write(&server("b", &b).replace(':', ";"));
+    file.write(&listed("b", &b, "").replace(':', ";"));
     edge.child.signal(Signal::HUP);
     edge.log_line(&["servers are as before: they cannot be looked up", "line 3"]);
     until_answering(&edge, &["a", "b"]);
-    write(&server("b", &b));
+    file.write(&(listed("a", &a, "") + &listed("b", &b, "") + &listed("c", &a, "")));
     edge.child.signal(Signal::HUP);
+    edge.log_line(&["left out, as others have the names or addresses of these", "servers=\"c\""]);
+    file.change(&mut edge, &listed("b", &b, ""), "gone: a");
     until_answering(&edge, &["b"]);
+}
+
+#[test]
+fn a_server_that_is_edited_or_away_for_a_moment_keeps_its_clients_and_what_was_set() {
+    let servers = ["a", "b"].map(|name| Backend::start(script::serves(name)));
+    let [a, b] = &servers;
+    let file = ServersFile::new(&(listed("a", a, "") + &listed("b", b, "")));
+    let mut edge = edge(&format!("{}\nbalance = \"leastconn\"", file.discovery()));
+    let mut clients: Vec<_> = (0..6).map(|_| WebSocket::connect(edge.address(), "/")).collect();
+    let connections = |edge: &Tidewire| {
+        ["server=\"a\"", "server=\"b\""]
+            .map(|label| edge.metric("edge_server_connections", &[label]))
+    };
+    assert_eq!(connections(&edge), [3.0, 3.0]);
+    let admin = format!("http://{}", edge.admin());
+    let set = ["servers", "set", "nodes/a", "maintenance", "--admin", &admin];
+    assert!(command().args(set).status().expect("it can be run").success());
+    let is_as_it_was = |edge: &Tidewire| {
+        assert_eq!(connections(edge), [3.0, 3.0]);
+        let labels = ["server=\"a\"", "state=\"maintenance\""];
+        assert_eq!(edge.metric("edge_server_state", &labels), 1.0);
+    };
+    let edited = listed("a", a, "maxconn = 100\nbackup = true") + &listed("b", b, "maxconn = 3");
+    file.change(&mut edge, &edited, "other weights or settings");
+    is_as_it_was(&edge);
+    file.change(&mut edge, &listed("b", b, "maxconn = 3"), "gone: a");
+    file.change(&mut edge, &edited, "new: a");
+    is_as_it_was(&edge);
+    clients.iter_mut().for_each(|client| client.expect_echo("still here"));
+}
+
+#[test]
+fn a_checked_server_that_comes_gets_clients_after_its_first_good_probe() {
+    let a = Backend::start(script::answers(200, "a"));
+    let is_well = Arc::new(AtomicBool::new(false));
+    let well = Arc::clone(&is_well);
+    let new = Backend::start(move |request: &Request, peer: &mut Peer| {
+        match well.load(Ordering::SeqCst) {
+            true => script::answers(200, "new")(request, peer),
+            false => script::answers(503, "not yet")(request, peer),
+        }
+    });
+    let file = ServersFile::new(&listed("a", &a, "check = true"));
+    // It would take an hour to be found ill by `fall`, and to be found well by `rise`.
+    let check = "check = { type = \"http\", interval = \"1h\", down_interval = \"50ms\", \
+                 rise = 1, fall = 1000 }";
+    let mut edge = edge(&format!("{}\n{check}", file.discovery()));
+    assert_eq!(answering(&edge), ["a".to_owned()].into(), "one that was there has clients at once");
+    let both = listed("a", &a, "check = true") + &listed("new", &new, "check = true");
+    file.change(&mut edge, &both, "new: new");
+    assert_eq!(answering(&edge), ["a".to_owned()].into());
+    edge.log_line(&["server is down", "server=\"new\"", "status 503"]);
+    assert_eq!(answering(&edge), ["a".to_owned()].into());
+    is_well.store(true, Ordering::SeqCst);
+    until_answering(&edge, &["a", "new"]);
 }

@@ -13,6 +13,7 @@ use tidewire_edge::backend::Backend;
 use tidewire_edge::end::Reason;
 use tidewire_edge::server::Server;
 use tidewire_edge::server_state::{Operator, State as ServerState};
+use tidewire_edge::weight::WEIGHT_MAX;
 use tracing::info;
 
 use super::Admin;
@@ -201,6 +202,3 @@ fn labels(node: &NodeView, backend: &Backend, server: &Server) -> Labels {
         ("server", server.name.clone()),
     ]
 }
-
-/// HAProxy's, as in the configuration.
-const WEIGHT_MAX: u16 = 256;

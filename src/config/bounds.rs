@@ -24,6 +24,7 @@ const BOUNDS: &[(&str, u32, u32)] = &[
     ("backend.stick.session.max_sessions", 100, 10_000_000),
     // HAProxy's.
     ("backend.server.weight", 0, 256),
+    ("backend.discovery.weight", 0, 256),
     ("backend.check.port", 1, 65535),
     ("backend.check.rise", 1, 1000),
     ("backend.check.fall", 1, 1000),

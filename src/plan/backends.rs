@@ -28,6 +28,7 @@ impl<'c> Checks<'c> {
             let tls = self.server_tls(backend, tables.index(index));
             found.push((self.backend(backend, tables.index(index)), tls));
         }
+        self.shared_cookies(config);
         self.unused(config);
         found
     }

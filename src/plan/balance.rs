@@ -8,8 +8,11 @@ use tidewire_edge::stick::cookie::{InsertConfig, SameSite, Secure};
 use tidewire_edge::stick::session::SessionConfig;
 
 use super::Checks;
+use super::covering::hosts_meet;
+use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::place::Place;
+use crate::config::route::RouteConfig;
 
 impl Checks<'_> {
     pub(super) fn balance(&mut self, backend: &BackendConfig, place: Place<'_>) {
@@ -98,6 +101,35 @@ impl Checks<'_> {
         }
     }
 
+    /// Warns of two backends whose cookies are one to a browser that talks to both: it would get
+    /// another server of each with every turn.
+    pub(super) fn shared_cookies(&mut self, config: &Config) {
+        let backends = config.backend.iter().enumerate();
+        let inserts: Vec<(usize, &InsertConfig)> =
+            backends.filter_map(|(index, it)| Some((index, it.stick.insert.as_ref()?))).collect();
+        let tables = self.place.key("backend");
+        let place = |index| tables.index(index).key("stick").key("insert");
+        for (number, &(second, that)) in inserts.iter().enumerate() {
+            let is_same = |&&(first, this): &&(usize, &InsertConfig)| {
+                let has_domain = this.domain.is_some() && this.domain == that.domain;
+                (&this.cookie, &this.path) == (&that.cookie, &that.path)
+                    && (has_domain || have_a_host(config, first, second))
+            };
+            let Some(&(first, _)) = inserts[..number].iter().find(is_same) else { continue };
+            let (first, second) = (place(first), place(second));
+            if [first, second].iter().all(|it| it.is_given() && it.is_whole()) {
+                let cookie = second.key("cookie");
+                let name = if cookie.is_given() { cookie.shown() } else { that.cookie.clone() };
+                let message = format!("two backends of one host have the cookie `{name}`");
+                let finding = Diagnostic::warning(message);
+                let finding = finding.at(second.key_span(), "a browser keeps one for both");
+                let help = "who goes from one to the other loses its server; give one of them \
+                            another `cookie`, or each a `path` of its own";
+                self.report(finding.also(first.key_span(), "the first one").help(help));
+            }
+        }
+    }
+
     fn cookie_name(&mut self, name: &str, place: Place<'_>) {
         if !is_cookie_name(name) && place.is_given() {
             let message = format!("`{}` is not the name of a cookie", place.shown());
@@ -156,6 +188,16 @@ impl Checks<'_> {
             _ => {}
         }
     }
+}
+
+/// Whether some host may have routes to both backends.
+fn have_a_host(config: &Config, first: usize, second: usize) -> bool {
+    let leads_to = |route: &RouteConfig, index: usize| {
+        route.backend.as_ref() == Some(&config.backend[index].name)
+    };
+    let routes = |index| config.route.iter().filter(move |route| leads_to(route, index));
+    let hosts = |route: &RouteConfig| route.host.as_ref().map_or(Vec::new(), |it| it.0.clone());
+    routes(first).any(|this| routes(second).any(|that| hosts_meet(&hosts(this), &hosts(that))))
 }
 
 /// Whether it can stand in a cookie's attribute.

@@ -67,6 +67,14 @@ pub(super) fn paths_meet(this: &PathPattern, that: &PathPattern) -> bool {
     Segments::of(this).meets(&Segments::of(that))
 }
 
+/// Whether some host may be one of both. None at all stand for every host.
+pub(super) fn hosts_meet(these: &[HostPattern], those: &[HostPattern]) -> bool {
+    let meet = |this, that| covers_host(this, that) || covers_host(that, this);
+    these.is_empty()
+        || those.is_empty()
+        || these.iter().any(|this| those.iter().any(|that| meet(this, that)))
+}
+
 fn covers_host(earlier: &HostPattern, later: &HostPattern) -> bool {
     let (wide, host) = (earlier.to_string(), later.to_string());
     match host.strip_prefix("*.") {

@@ -98,6 +98,8 @@ impl<'c> Checks<'c> {
         let at = match error {
             ServerFileError::Read(_) | ServerFileError::NotText => expected,
             ServerFileError::Wrong(_)
+            | ServerFileError::NoName(_)
+            | ServerFileError::Weight(..)
             | ServerFileError::SameName(_)
             | ServerFileError::TooLong(_)
             | ServerFileError::NoCertificateName(_) => "in this file",

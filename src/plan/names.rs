@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use tidewire_edge::server::{NAME_BYTES_MAX, is_name};
+
 use super::Checks;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::place::Place;
@@ -34,10 +36,9 @@ impl<'c> Checks<'c> {
 
     /// Names stand in logs and as labels of metrics: no spaces, no quotes, not too long.
     fn name(&mut self, noun: &str, name: &str, place: Place<'_>) {
-        let is_right = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
         let finding = if name.is_empty() {
             Diagnostic::error(format!("the name of a {noun} is empty"))
-        } else if !name.chars().all(is_right) || name.len() > NAME_BYTES_MAX {
+        } else if !is_name(name) {
             Diagnostic::error(format!("`{}` is not a name for a {noun}", place.shown()))
         } else {
             return;
@@ -88,5 +89,3 @@ fn declared<'t>(tree: &'t Node, table: &str) -> Vec<&'t Node> {
     let names = tables.iter().filter_map(|table| Some(&table.entry("name")?.node));
     names.filter(|name| name.as_str().is_some() && Place::root(name).is_given()).collect()
 }
-
-const NAME_BYTES_MAX: usize = 64;

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::balance::algorithm::Algorithm;
 use crate::balance::key::Key;
 use crate::caller::{Caller, Preference};
-use crate::choice::{Changed, Choice, takes_newcomers};
+use crate::choice::{Arrival, Changed, Choice, takes_newcomers};
 use crate::connector::Connector;
 use crate::discovery::config::DiscoveryConfig;
 use crate::ejection::{EjectConfig, Ejection};
@@ -32,6 +32,7 @@ use crate::queue::{Given, Queue, Served, Ticket, Wish};
 use crate::rebalance::{Moving, OnDown, RebalanceConfig};
 use crate::send_proxy::SendProxy;
 use crate::server::{Server, ServerConfig, ServerId};
+use crate::server_state::Health;
 use crate::server_tls::ServerTls;
 use crate::server_tls::config::ServerTlsConfig;
 use crate::source_range::SourceRange;
@@ -215,10 +216,29 @@ impl Backend {
         Arc::clone(self.choice().servers())
     }
 
-    /// Has these servers from now on. One that is as it was stays, with its clients and counters;
-    /// of one whose weight alone is new, that is taken over. One that comes starts slowly.
+    /// Has these servers from now on. One that has the name and the address that it had stays, with
+    /// its clients and counters and all that was found out and set; what is written about it
+    /// otherwise is taken over. One that comes starts slowly, and after its first good probe.
     pub fn set_servers(self: &Arc<Self>, configs: &[ServerConfig]) -> Changed {
-        let changed = self.choice().set_servers(configs, self.slowstart, &self.stick);
+        self.have_servers(configs, Arrival::Later)
+    }
+
+    /// Has these servers from the start on: they are taken for as well and warm as those that were
+    /// there before the edge.
+    pub fn start_with_servers(self: &Arc<Self>, configs: &[ServerConfig]) -> Changed {
+        self.have_servers(configs, Arrival::Start)
+    }
+
+    fn have_servers(self: &Arc<Self>, configs: &[ServerConfig], arrival: Arrival) -> Changed {
+        let changed = self.choice().set_servers(configs, arrival, self.slowstart, &self.stick);
+        for (server, taken_over) in &changed.kept {
+            if let Some(operator) = taken_over.operator {
+                self.set_operator(server, operator);
+            }
+            if taken_over.is_unchecked {
+                self.learn(server, |facts| facts.health = Health::Up);
+            }
+        }
         self.end_needless_ejections();
         self.look_again();
         self.changed.notify_waiters();

@@ -1,5 +1,6 @@
 //! The servers of a backend as they are now, and which of them a client gets.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,9 @@ use crate::backend::BackendConfig;
 use crate::balance::key::hash;
 use crate::balance::{Balance, Candidate};
 use crate::caller::Preference;
+use crate::former::Former;
 use crate::queue::Queue;
-use crate::server::{Server, ServerConfig, ServerId};
+use crate::server::{Server, ServerConfig, ServerId, TakenOver};
 use crate::stick::Stick;
 use crate::stick::token::Token;
 
@@ -18,6 +20,7 @@ pub struct Choice {
     servers: Arc<[Arc<Server>]>,
     /// What does not change of each, in the same order.
     seats: Vec<Seat>,
+    former: Former,
     balance: Box<dyn Balance>,
     pub queue: Queue,
     /// Room for the candidates of a choice.
@@ -29,10 +32,20 @@ struct Seat {
     token: Token,
 }
 
+/// When servers come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// With the edge: they are taken for well and warm, as nobody else could take clients.
+    Start,
+    Later,
+}
+
 /// What a change of the servers was.
 #[derive(Debug, Default)]
 pub struct Changed {
     pub added: Vec<Arc<Server>>,
+    /// Those that were there or have been, with what else is to be done about each.
+    pub kept: Vec<(Arc<Server>, TakenOver)>,
     /// They get no new clients; those that they have stay.
     pub removed: Vec<Arc<Server>>,
 }
@@ -45,6 +58,7 @@ impl Choice {
         Self {
             seats: servers.iter().map(|server| Seat::new(server, stick)).collect(),
             balance: config.balance.build(servers.len(), config.hash_balance_factor, random),
+            former: Former::default(),
             queue: Queue::new(config.queue),
             candidates: Vec::new(),
             servers,
@@ -55,27 +69,39 @@ impl Choice {
         &self.servers
     }
 
-    /// Has these servers from now on.
+    /// Has these servers from now on. One that is there stays the same, and one that has come back
+    /// too; see [`Former`].
     pub fn set_servers(
         &mut self,
         configs: &[ServerConfig],
+        arrival: Arrival,
         slowstart: Duration,
         stick: &Stick,
     ) -> Changed {
         let known = Arc::clone(&self.servers);
+        let seats: HashMap<&str, usize> =
+            known.iter().enumerate().map(|(seat, server)| (server.name.as_str(), seat)).collect();
         let now = Instant::now();
         let mut changed = Changed::default();
         let mut before = Vec::with_capacity(configs.len());
         let servers = configs.iter().map(|config| {
-            let seat = known.iter().position(|server| server.is_as(config));
+            let seat = seats.get(config.name.as_str()).copied();
+            let seat = seat.filter(|seat| known[*seat].is_of(config));
             before.push(seat);
-            if let Some(seat) = seat {
-                known[seat].weight.configure(config.weight);
-                return Arc::clone(&known[seat]);
+            let there = seat.map(|seat| Arc::clone(&known[seat]));
+            let is_new = there.is_none();
+            let former = there.or_else(|| self.former.take_back(config, now));
+            let server = match former {
+                Some(server) => {
+                    changed.kept.push((Arc::clone(&server), server.take_over(config)));
+                    server
+                }
+                None => Arc::new(Server::new(config, slowstart)),
+            };
+            if is_new {
+                begin(&server, arrival, now);
+                changed.added.push(Arc::clone(&server));
             }
-            let server = Arc::new(Server::new(config, slowstart));
-            server.weight.start_slowly(now);
-            changed.added.push(Arc::clone(&server));
             server
         });
         self.servers = servers.collect();
@@ -84,6 +110,8 @@ impl Choice {
         let is_gone = |(seat, _): &(usize, &Arc<Server>)| !before.contains(&Some(*seat));
         let gone = known.iter().enumerate().filter(is_gone);
         changed.removed = gone.map(|(_, server)| Arc::clone(server)).collect();
+        changed.removed.iter().for_each(|it| self.former.keep(Arc::clone(it), now));
+        self.former.forget(now);
         changed
     }
 
@@ -121,10 +149,10 @@ impl Choice {
     fn choose(&mut self, key: Option<u64>, tried: &[ServerId]) -> Option<Arc<Server>> {
         let is_new = |server: &Server| !tried.contains(&server.id);
         let groups: [&dyn Fn(&Server) -> bool; 4] = [
-            &|server| !server.is_backup && is_new(server),
-            &|server| server.is_backup && is_new(server),
-            &|server| !server.is_backup,
-            &|server| server.is_backup,
+            &|server| !server.is_backup() && is_new(server),
+            &|server| server.is_backup() && is_new(server),
+            &|server| !server.is_backup(),
+            &|server| server.is_backup(),
         ];
         let mut is_full = false;
         for (number, group) in groups.into_iter().enumerate() {
@@ -166,6 +194,17 @@ impl Choice {
                 self.candidates.push(Candidate { seat, seed, weight, load });
             }
         }
+    }
+}
+
+/// A server comes, which may have been there before. One that has clients is not new to anybody.
+fn begin(server: &Server, arrival: Arrival, now: Instant) {
+    if arrival == Arrival::Start || server.current() > 0 {
+        return;
+    }
+    server.weight.start_slowly(now);
+    if server.is_checked() {
+        server.status.doubt();
     }
 }
 

@@ -38,6 +38,7 @@ pub mod endpoint;
 pub mod exchange;
 pub mod fault;
 mod flow;
+mod former;
 pub mod forward;
 pub mod framing;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,7 +78,17 @@ fn one() -> u16 {
     1
 }
 
-/// A server at run time, shared by all workers and the probes.
+/// Whether something can be called so. Names stand in logs and as labels of metrics: no spaces, no
+/// quotes, not too long.
+pub fn is_name(text: &str) -> bool {
+    let is_right = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.chars().all(is_right)
+}
+
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// A server at run time, shared by all workers and the probes. What makes it this server is its name
+/// and its address; all else that is written about it may be written anew while it runs.
 #[derive(Debug)]
 pub struct Server {
     /// Of this one and no other that has been or will be.
@@ -85,14 +96,6 @@ pub struct Server {
     pub name: String,
     pub address: Address,
     pub weight: Weight,
-    /// Whether it is for when no other is up.
-    pub is_backup: bool,
-    /// Whether it is probed.
-    pub is_checked: bool,
-    /// Most clients at a time; `None` is no bound.
-    pub maxconn: Option<u64>,
-    /// Where it is probed.
-    pub check_address: Option<Address>,
     /// Whether it takes clients, and why not.
     pub status: Status,
     /// Its tunnels that were not told to go, where clients are moved.
@@ -103,7 +106,19 @@ pub struct Server {
     pub counts: ServerCounts,
     /// Connections to it that have had their turn among the addresses that they are made from.
     pub source_turns: AtomicUsize,
-    config: ServerConfig,
+    /// What is written about it now. Those that each client asks for are beside it.
+    config: ArcSwap<ServerConfig>,
+    is_backup: AtomicBool,
+    maxconn: AtomicU32,
+}
+
+/// What of a new configuration others have to see to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    /// What the operator is to want of it, where something else is written than before.
+    pub operator: Option<Operator>,
+    /// It is not probed, whatever probes have found.
+    pub is_unchecked: bool,
 }
 
 /// Tells a server from all others of the process, also from one of the same name that it follows.
@@ -159,34 +174,68 @@ impl Server {
             name: config.name.clone(),
             address: config.address.clone(),
             weight: Weight::new(config.weight, slowstart),
-            is_backup: config.backup,
-            is_checked: config.check,
-            maxconn: (config.maxconn > 0).then_some(u64::from(config.maxconn)),
-            check_address: config.check_address.clone(),
             status: Status::new(config.state),
             members: Arc::default(),
             current: AtomicU64::new(0),
             tunnels: AtomicU64::new(0),
             counts: ServerCounts::default(),
             source_turns: AtomicUsize::new(0),
-            config: config.clone(),
+            config: ArcSwap::from_pointee(config.clone()),
+            is_backup: AtomicBool::new(config.backup),
+            maxconn: AtomicU32::new(config.maxconn),
         }
     }
 
-    /// Whether it is what this says, but for its weight.
-    pub fn is_as(&self, config: &ServerConfig) -> bool {
-        ServerConfig { weight: self.config.weight, ..config.clone() } == self.config
+    /// Whether this is written about it, and not about another one.
+    pub fn is_of(&self, config: &ServerConfig) -> bool {
+        self.name == config.name && self.address == config.address
+    }
+
+    /// Is as `config` says from now on, which is [of it](Self::is_of); what was set at run time stays
+    /// where nothing else is written than before.
+    pub fn take_over(&self, config: &ServerConfig) -> TakenOver {
+        debug_assert!(self.is_of(config), "{} is not {}", self.name, config.name);
+        self.weight.configure(config.weight);
+        self.is_backup.store(config.backup, Ordering::Relaxed);
+        self.maxconn.store(config.maxconn, Ordering::Relaxed);
+        let before = self.config.swap(Arc::new(config.clone()));
+        TakenOver {
+            operator: (before.state != config.state).then_some(config.state),
+            is_unchecked: !config.check,
+        }
+    }
+
+    /// Whether it is for when no other is up.
+    pub fn is_backup(&self) -> bool {
+        self.is_backup.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is probed.
+    pub fn is_checked(&self) -> bool {
+        self.config.load().check
+    }
+
+    /// Most clients at a time; `None` is no bound.
+    pub fn maxconn(&self) -> Option<u64> {
+        let most = self.maxconn.load(Ordering::Relaxed);
+        (most > 0).then_some(u64::from(most))
+    }
+
+    /// Where it is probed, when not at its address.
+    pub fn check_address(&self) -> Option<Address> {
+        self.config.load().check_address.clone()
     }
 
     /// The name that its certificate must have, as it is written about this server.
     pub fn written_name(&self) -> Option<ServerName<'static>> {
-        self.config.server_name.as_ref().map(|name| name.0.clone())
+        self.config.load().server_name.as_ref().map(|name| name.0.clone())
     }
 
     /// The name that it was found by, or its host. `None` when that is no name of a certificate.
     pub fn found_name(&self) -> Option<ServerName<'static>> {
         let host = || self.address.tcp().map(HostPort::host);
-        ServerName::try_from(self.config.found_by.as_deref().or_else(host)?.to_owned()).ok()
+        let config = self.config.load();
+        ServerName::try_from(config.found_by.as_deref().or_else(host)?.to_owned()).ok()
     }
 
     /// Whether a new client may get it.
@@ -205,7 +254,7 @@ impl Server {
     }
 
     pub fn has_room(&self) -> bool {
-        self.maxconn.is_none_or(|most| self.current() < most)
+        self.maxconn().is_none_or(|most| self.current() < most)
     }
 
     pub(crate) fn take(&self) {

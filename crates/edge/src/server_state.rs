@@ -53,6 +53,9 @@ pub struct Facts {
     pub ejected: Option<String>,
 }
 
+/// Why a checked server that has come while the edge runs is down.
+pub const NOT_PROBED: &str = "not probed yet";
+
 /// What follows from all that is known. To add one: a variant, its word, its place in `ALL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -140,8 +143,9 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub operator: Operator,
-    /// How many maintenances have begun: one may be over before anybody has seen it.
-    pub maintenances: u32,
+    /// How often what was found out has ceased to mean anything, as by each maintenance that begins:
+    /// one may be over before anybody has seen it.
+    pub doubts: u32,
 }
 
 /// What has become of a server by what was learned of it.
@@ -155,11 +159,11 @@ pub struct Change {
 impl Status {
     pub fn new(operator: Operator) -> Self {
         let facts = Facts { operator, ..Facts::default() };
-        let maintenances = u32::from(operator == Operator::Maintenance);
+        let doubts = u32::from(operator == Operator::Maintenance);
         Self {
             state: AtomicU8::new(facts.state() as u8),
             facts: Mutex::new(facts),
-            wanted: watch::Sender::new(Wanted { operator, maintenances }),
+            wanted: watch::Sender::new(Wanted { operator, doubts }),
         }
     }
 
@@ -181,10 +185,17 @@ impl Status {
         self.state.store(after as u8, Ordering::Relaxed);
         self.wanted.send_if_modified(|wanted| {
             let is_new = std::mem::replace(&mut wanted.operator, facts.operator) != facts.operator;
-            wanted.maintenances += u32::from(is_new && facts.operator == Operator::Maintenance);
+            wanted.doubts += u32::from(is_new && facts.operator == Operator::Maintenance);
             is_new
         });
         (before != after).then(|| Change { before, after, why: facts.why().to_owned() })
+    }
+
+    /// Has the server be down until a probe finds it well, as nobody knows what it is.
+    pub fn doubt(&self) {
+        self.learn(|facts| facts.health = Health::Down(NOT_PROBED.to_owned()));
+        // After that: who sees this sees what it means.
+        self.wanted.send_modify(|wanted| wanted.doubts += 1);
     }
 
     /// What the operator wants, now and whenever that changes.
@@ -275,7 +286,7 @@ mod tests {
         assert_eq!(status.learn(|facts| facts.health = Health::Drain("404".into())), None);
         let change = status.learn(|facts| facts.operator = Operator::Maintenance).unwrap();
         assert_eq!((change.before, change.after), (State::Drain, State::Maintenance));
-        let wanted = Wanted { operator: Operator::Maintenance, maintenances: 1 };
+        let wanted = Wanted { operator: Operator::Maintenance, doubts: 1 };
         assert_eq!(*status.wanted().borrow(), wanted);
         let change = status.learn(|facts| facts.operator = Operator::Ready).unwrap();
         assert_eq!((change.after, change.why.as_str()), (State::Drain, "404"));

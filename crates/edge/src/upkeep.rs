@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::backend::Backend;
 use crate::server::Server;
-use crate::server_state::{Change, Facts, Health, Operator, State};
+use crate::server_state::{Change, Facts, Health, NOT_PROBED, Operator, State};
 
 impl Backend {
     /// Takes note of something about `server`. True when its state has changed by it.
@@ -27,11 +27,26 @@ impl Backend {
         true
     }
 
+    /// Takes note of why a checked `server` that is down still is.
+    pub fn learn_why_down(&self, server: &Server, why: String) {
+        let is_first = server.status.facts().health == Health::Down(NOT_PROBED.to_owned());
+        server.status.learn(|facts| {
+            if matches!(facts.health, Health::Down(_)) {
+                facts.health = Health::Down(why);
+            }
+        });
+        // Whoever has come is not said to be down before it is known to be.
+        if is_first && server.status.state() == State::Down {
+            let why = server.status.facts().why().to_owned();
+            self.tell(server, &Change { before: State::Down, after: State::Down, why });
+        }
+    }
+
     /// Does as the operator says. What was found out before a maintenance means nothing after it.
     pub fn set_operator(self: &Arc<Self>, server: &Server, operator: Operator) -> bool {
         self.learn(server, |facts| {
             let was = std::mem::replace(&mut facts.operator, operator);
-            if was == Operator::Maintenance && operator != was && server.is_checked {
+            if was == Operator::Maintenance && operator != was && server.is_checked() {
                 facts.health = Health::Down("not probed since its maintenance".to_owned());
             }
             if operator != Operator::Drain {

@@ -15,6 +15,9 @@ pub struct Weight {
     began: AtomicU64,
 }
 
+/// The greatest that can be written: HAProxy's.
+pub const WEIGHT_MAX: u16 = 256;
+
 /// Parts of a weight of 1: what a weight can be in steps of while it grows.
 pub const SCALE: u32 = 256;
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::server_state::{Health, Operator};
+use crate::server_state::{NOT_PROBED, Operator, State};
 use crate::weight::SCALE;
 
 fn servers(servers: Value) -> Vec<ServerConfig> {
@@ -333,6 +333,78 @@ async fn a_server_of_the_same_name_elsewhere_is_another() {
 }
 
 #[tokio::test]
+async fn what_is_written_anew_of_a_server_is_taken_over_and_it_stays_itself() {
+    let backend = backend(json!([{ "name": "a", "check": true }, { "name": "b" }]));
+    let [a, b] = ["a", "b"].map(|name| server(&backend, name));
+    let list = |of_a: Value| {
+        let mut a = json!({ "name": "a", "check": true });
+        a.as_object_mut().unwrap().extend(of_a.as_object().unwrap().clone());
+        servers(json!([a, { "name": "b" }]))
+    };
+    let held = lease(&backend);
+    set_up(&backend, &a, false);
+    backend.set_operator(&b, Operator::Maintenance);
+    backend.set_weight(&a, 7);
+    let edit = json!({ "maxconn": 5, "backup": true, "check_address": "127.0.0.1:9" });
+    backend.set_servers(&list(edit));
+    assert!(Arc::ptr_eq(&a, &server(&backend, "a")) && Arc::ptr_eq(&b, &server(&backend, "b")));
+    assert_eq!((a.maxconn(), a.is_backup(), a.current()), (Some(5), true, 1));
+    assert_eq!(a.check_address(), Some("127.0.0.1:9".parse().unwrap()));
+    assert_eq!((a.status.state(), a.weight.full()), (State::Down, 7));
+    assert_eq!(b.status.state(), State::Maintenance, "as it was set, nothing else is written");
+    // What is written about the state itself goes before what was set.
+    backend.set_servers(&list(json!({ "state": "drain" })));
+    assert_eq!(a.status.facts().operator, Operator::Drain);
+    backend.set_operator(&a, Operator::Ready);
+    backend.set_servers(&list(json!({ "state": "drain", "check": false })));
+    assert_eq!(a.status.state(), State::Up, "who is not probed is up");
+    drop(held);
+    assert_eq!(a.current(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_comes_back_as_it_was() {
+    let list = || servers(json!([{ "name": "a", "maxconn": 1, "check": true }, { "name": "b" }]));
+    let backend = backend_with(json!([]), json!({ "slowstart": "1h" }));
+    backend.start_with_servers(&list());
+    let [a, b] = ["a", "b"].map(|name| server(&backend, name));
+    let weight = |server: &Server| server.weight.effective(std::time::Instant::now);
+    assert_eq!((weight(&a), weight(&b)), (SCALE, SCALE), "the edge itself has just started");
+    let held = lease(&backend);
+    assert_eq!(held.server().name, "a");
+    backend.set_operator(&b, Operator::Maintenance);
+    backend.set_servers(&[]);
+    let changed = backend.set_servers(&list());
+    assert_eq!(changed.added.len(), 2);
+    assert!(Arc::ptr_eq(&a, &server(&backend, "a")) && Arc::ptr_eq(&b, &server(&backend, "b")));
+    assert_eq!((a.status.state(), weight(&a)), (State::Up, SCALE), "its client is still there");
+    assert_eq!(visit(&backend, &Caller::edge(), &[]), "-", "it is full and the other is away");
+    assert_eq!(b.status.state(), State::Maintenance);
+    drop(held);
+    // Without a client, nobody knows whether it is what it was.
+    backend.set_servers(&[]);
+    backend.set_servers(&list());
+    assert!(Arc::ptr_eq(&a, &server(&backend, "a")));
+    assert_eq!((a.status.state(), weight(&a)), (State::Down, 1));
+}
+
+#[tokio::test]
+async fn a_checked_server_that_comes_gets_nobody_before_its_first_good_probe() {
+    let backend = backend(json!([{ "name": "a" }]));
+    let list = json!([{ "name": "a" }, { "name": "b", "check": true }, { "name": "c" }]);
+    backend.set_servers(&servers(list));
+    let b = server(&backend, "b");
+    assert_eq!(b.status.facts().health, Health::Down(NOT_PROBED.to_owned()));
+    let visits = [(); 4].map(|()| visit(&backend, &Caller::edge(), &[]));
+    assert!(visits.iter().all(|name| name != "b"), "{visits:?}");
+    backend.learn_why_down(&b, "refused".to_owned());
+    assert_eq!(b.status.facts().health, Health::Down("refused".to_owned()));
+    set_up(&backend, &b, true);
+    let visits = [(); 3].map(|()| visit(&backend, &Caller::edge(), &[]));
+    assert!(visits.iter().any(|name| name == "b"), "{visits:?}");
+}
+
+#[tokio::test]
 async fn servers_may_change_while_clients_wait() {
     let backend = backend(json!([{ "name": "a", "maxconn": 1 }]));
     let held = lease(&backend);
@@ -443,7 +515,7 @@ fn nobody_is_forgotten_and_no_server_is_overfull() {
                             return;
                         }
                         let lease = client.await.expect("long before the timeout");
-                        assert!(lease.server().current() <= lease.server().maxconn.unwrap());
+                        assert!(lease.server().current() <= lease.server().maxconn().unwrap());
                         for _ in 0..random.u8(0..3) {
                             tokio::task::yield_now().await;
                         }

@@ -8,7 +8,8 @@ use tidewire_auth::kept_file::KeptFile;
 
 use super::roster::Looked;
 use crate::address::{Address, UNIX_PATH_BYTES_MAX};
-use crate::server::ServerConfig;
+use crate::server::{NAME_BYTES_MAX, ServerConfig, is_name};
+use crate::weight::WEIGHT_MAX;
 
 /// A file of servers, read again when it changes.
 #[derive(Debug)]
@@ -34,6 +35,14 @@ pub enum ServerFileError {
     /// With the line and the place in it.
     #[error("{0}")]
     Wrong(String),
+    /// Whoever has written it may have meant it for the log.
+    #[error(
+        "{0:?} is not a name for a server; \
+         expected up to {NAME_BYTES_MAX} letters, digits and - _ . : /"
+    )]
+    NoName(String),
+    #[error("the weight of server `{0}` is {1}; expected 0 to {WEIGHT_MAX}")]
+    Weight(String, u16),
     #[error("two servers are called `{0}`; give each a name of its own")]
     SameName(String),
     #[error(
@@ -104,19 +113,23 @@ fn parse(
     let mut contents: Contents = toml::from_str(&text).map_err(wrong)?;
     let dir = path.parent().unwrap_or(Path::new(""));
     contents.server.iter_mut().for_each(|server| server.start_from(dir));
+    contents.server.iter().try_for_each(|server| check(server, certificates))?;
     let mut names: Vec<&str> = contents.server.iter().map(|it| it.name.as_str()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(ServerFileError::SameName(pair[0].to_owned())),
-        None => {
-            contents.server.iter().try_for_each(|server| check(server, certificates))?;
-            Ok(Looked::Listed(contents.server))
-        }
+        None => Ok(Looked::Listed(contents.server)),
     }
 }
 
 fn check(server: &ServerConfig, certificates: Certificates) -> Result<(), ServerFileError> {
     let name = || server.name.clone();
+    if !is_name(&server.name) {
+        return Err(ServerFileError::NoName(name()));
+    }
+    if server.weight > WEIGHT_MAX {
+        return Err(ServerFileError::Weight(name(), server.weight));
+    }
     if server.addresses().any(Address::is_too_long) {
         return Err(ServerFileError::TooLong(name()));
     }
@@ -158,6 +171,21 @@ mod tests {
         let no_port = "[[server]]\nname = \"a\"\naddress = \"10.0.0.1\"\n";
         let message = "line 3: address `10.0.0.1` has no port; write it as `10.0.0.1:3000`";
         check(no_port, Err(message));
+    }
+
+    #[test]
+    fn names_and_weights_have_the_bounds_that_they_have_in_the_configuration() {
+        let named = |name: &str, more: &str, expected: Result<&[&str], &str>| {
+            let server = format!("[[server]]\nname = {name}\naddress = \"10.0.0.1:80\"\n");
+            check(&(server + more), expected);
+        };
+        named("'a-b_c.d:80/e'", "weight = 256", Ok(&["a-b_c.d:80/e"]));
+        named("'a'", "weight = 257", Err("the weight of server `a` is 257; expected 0 to 256"));
+        for name in [r#"''"#, r#"'a b'"#, r#""a\nb""#, r#""\"""#] {
+            let shown = name.replace("'", "\"");
+            let expected = "expected up to 64 letters, digits and - _ . : /";
+            named(name, "", Err(&format!("{shown} is not a name for a server; {expected}")));
+        }
     }
 
     #[test]

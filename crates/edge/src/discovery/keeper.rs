@@ -16,7 +16,7 @@ use super::config::DiscoveryConfig;
 use super::dns::{Answer, Resolver, ServiceName};
 use super::file::{Certificates, ServerFile, ServerFileError};
 use super::known::Missed;
-use super::roster::{Looked, Roster};
+use super::roster::{Looked, Roster, some};
 use crate::backend::{Backend, BackendConfig};
 
 /// How the servers of a backend are found.
@@ -114,8 +114,10 @@ impl Discovery {
             backend,
             view,
             lacking: Lacking::Nothing,
+            is_start: true,
         };
         let mut pause = looker.begin().await;
+        looker.is_start = false;
         begun();
         loop {
             tokio::select! {
@@ -153,6 +155,8 @@ struct Looker {
     backend: Arc<Backend>,
     view: Arc<DiscoveryView>,
     lacking: Lacking,
+    /// While the first look is under way.
+    is_start: bool,
 }
 
 impl Looker {
@@ -225,7 +229,19 @@ impl Looker {
                 Some(missed) => warn!(backend, %missed, "some servers cannot be looked up"),
             }
         }
-        let Some(change) = self.roster.take(looked, Instant::now()) else { return };
+        // Of what the DNS says, what is there twice is one server, and nobody's mistake.
+        let is_written = matches!(looked, Looked::Listed(_));
+        let change = self.roster.take(looked, Instant::now());
+        if is_written && !self.roster.doubles().is_empty() {
+            let servers = some(self.roster.doubles());
+            warn!(backend, servers, "left out, as others have the names or addresses of these");
+        }
+        let Some(change) = change else { return };
+        // Before it is said, so that it is true by then.
+        match self.is_start {
+            true => self.backend.start_with_servers(&change.servers),
+            false => self.backend.set_servers(&change.servers),
+        };
         let servers = change.servers.len();
         if is_nothing {
             warn!(backend, servers, %change, "the name of the servers has no records any more");
@@ -236,7 +252,6 @@ impl Looker {
             let left_out = change.left_out;
             warn!(backend, left_out, "more servers are found than `discovery.max` lets in");
         }
-        self.backend.set_servers(&change.servers);
     }
 
     fn fail(&mut self, error: &LookError) {

@@ -47,6 +47,7 @@ pub struct Roster {
     /// Those that the configuration lists.
     listed: Vec<ServerConfig>,
     servers: Vec<ServerConfig>,
+    doubles: Vec<String>,
     empty_since: Option<Instant>,
 }
 
@@ -64,7 +65,7 @@ pub struct Change {
 impl Roster {
     /// A roster that has found nothing yet.
     pub fn new(config: DiscoveryConfig, listed: Vec<ServerConfig>) -> Self {
-        Self { config, servers: listed.clone(), listed, empty_since: None }
+        Self { config, servers: listed.clone(), listed, doubles: Vec::new(), empty_since: None }
     }
 
     /// Takes what was found at `now`. `None` when that changes nothing.
@@ -82,7 +83,8 @@ impl Roster {
             Looked::Found(found, _) => self.named(found),
         };
         let mut servers = self.listed.clone();
-        let left_out = extend(&mut servers, found, self.config.max as usize);
+        let left_out;
+        (left_out, self.doubles) = extend(&mut servers, found, self.config.max as usize);
         let names = |servers: &[ServerConfig]| -> HashSet<String> {
             servers.iter().map(|it| it.name.clone()).collect()
         };
@@ -99,6 +101,11 @@ impl Roster {
         let added = sorted(after.difference(&before).cloned().collect());
         let removed = sorted(before.difference(&after).cloned().collect());
         Some(Change { servers, added, removed, left_out })
+    }
+
+    /// Those that were found last and are not taken, as another one has their name or address.
+    pub fn doubles(&self) -> &[String] {
+        &self.doubles
     }
 
     /// When to look again after an answer.
@@ -126,10 +133,10 @@ impl Roster {
         let first = records().map(|it| it.priority).min();
         let heaviest = records().map(|it| it.weight).max().unwrap_or(0);
         let mut servers: Vec<ServerConfig> = Vec::with_capacity(found.len());
-        for found in &found {
+        for one in &found {
             let mut server = ServerConfig {
-                name: found.address.to_string(),
-                address: found.address.into(),
+                name: one.address.to_string(),
+                address: one.address.into(),
                 weight: self.config.weight,
                 server_name: None,
                 found_by: self.config.dns.as_ref().map(|it| it.host().to_owned()),
@@ -139,12 +146,13 @@ impl Roster {
                 maxconn: self.config.maxconn,
                 backup: false,
             };
-            if let Some(record) = &found.record {
+            if let Some(record) = &one.record {
                 server.weight = scaled(record.weight, heaviest);
                 server.found_by = Some(record.target.clone());
-                let name = format!("{}:{}", record.target, found.address.port());
+                let name = format!("{}:{}", record.target, one.address.port());
                 // A host with several addresses is as many servers.
-                if !servers.iter().any(|it| it.name == name) {
+                if !servers.iter().any(|it| it.name == name) && self.may_be(&server, &name, &found)
+                {
                     server.name = name;
                 }
                 // The next best are asked when the best are all away.
@@ -154,16 +162,33 @@ impl Roster {
         }
         servers
     }
+
+    /// Whether `server`, which has its address for a name, may have `name`: not when it was found by
+    /// its address before, nor when another one of those `found` has the name. A server that changes
+    /// its name because another one comes or goes would be a stranger to its clients.
+    fn may_be(&self, server: &ServerConfig, name: &str, found: &[Found]) -> bool {
+        let is_found = |it: &ServerConfig| found.iter().any(|one| it.address == one.address.into());
+        !self.servers.iter().any(|it| match it.address == server.address {
+            true => it.name == server.name,
+            false => it.name == name && is_found(it),
+        })
+    }
 }
 
 /// Puts `found` behind what is there, but for what is there by name or address already. How many
-/// there was no room for.
-fn extend(servers: &mut Vec<ServerConfig>, found: Vec<ServerConfig>, most: usize) -> usize {
+/// there was no room for, and who was there already.
+fn extend(
+    servers: &mut Vec<ServerConfig>,
+    found: Vec<ServerConfig>,
+    most: usize,
+) -> (usize, Vec<String>) {
     let listed = servers.len();
     let mut left_out = 0;
+    let mut doubles = Vec::new();
     for server in found {
         let is_there = |it: &ServerConfig| it.name == server.name || it.address == server.address;
         if servers.iter().any(is_there) {
+            doubles.push(server.name);
             continue;
         }
         match servers.len() - listed < most {
@@ -171,7 +196,7 @@ fn extend(servers: &mut Vec<ServerConfig>, found: Vec<ServerConfig>, most: usize
             false => left_out += 1,
         }
     }
-    left_out
+    (left_out, doubles)
 }
 
 /// The weight of an SRV record, up to 65,535, as one of ours, up to 256. One of 0 may be chosen,
@@ -189,11 +214,6 @@ const MISSED_PAUSE: Duration = Duration::from_secs(2);
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let some = |names: &[String]| {
-            let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-            let more = names.len().saturating_sub(SHOWN);
-            if more == 0 { shown } else { format!("{shown} and {more} more") }
-        };
         let mut parts = Vec::new();
         if !self.added.is_empty() {
             parts.push(format!("new: {}", some(&self.added)));
@@ -206,6 +226,13 @@ impl fmt::Display for Change {
         }
         f.write_str(&parts.join("; "))
     }
+}
+
+/// A few of these names.
+pub fn some(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(SHOWN);
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 /// How many names a line of the log has of each kind.
@@ -288,6 +315,22 @@ mod tests {
     }
 
     #[test]
+    fn of_a_host_with_several_addresses_each_keeps_its_name_when_others_come_and_go() {
+        let mut roster = Roster::new(config(|_| {}), Vec::new());
+        let mut take = |last: &[u8]| {
+            let one = |it: &u8| record(&format!("10.0.0.{it}:80"), "a.test", 10, 1);
+            let found = found(&last.iter().map(one).collect::<Vec<_>>());
+            let change = roster.take(found, Instant::now()).unwrap();
+            let shown = |it: ServerConfig| format!("{}={}", it.name, it.address);
+            change.servers.into_iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(take(&[2, 3]), ["a.test:80=10.0.0.2:80", "10.0.0.3:80=10.0.0.3:80"]);
+        assert_eq!(take(&[3]), ["10.0.0.3:80=10.0.0.3:80"]);
+        assert_eq!(take(&[3, 4]), ["10.0.0.3:80=10.0.0.3:80", "a.test:80=10.0.0.4:80"]);
+        assert_eq!(take(&[1, 4]), ["10.0.0.1:80=10.0.0.1:80", "a.test:80=10.0.0.4:80"]);
+    }
+
+    #[test]
     fn an_address_that_is_named_twice_is_one_server_whatever_comes_first() {
         let twice = [
             record("10.0.0.1:80", "b.test", 10, 5),
@@ -320,6 +363,9 @@ mod tests {
         };
         let same = [other("own", "10.0.0.9:80"), other("another", "10.0.0.1:80")];
         assert_eq!(roster.take(Looked::Listed(same.to_vec()), Instant::now()), None);
+        assert_eq!(roster.doubles(), ["own", "another"]);
+        roster.take(Looked::Listed(vec![other("another", "10.0.0.2:80")]), Instant::now());
+        assert!(roster.doubles().is_empty());
     }
 
     #[test]

@@ -53,11 +53,19 @@ impl Machine {
         Self { rise: rise.max(1), fall: fall.max(1), verdict: Verdict::Up, against: 0 }
     }
 
-    /// Of a server whose maintenance is over: it is down until the first probe succeeds, since
-    /// nobody knows whether it has been started.
+    /// Of a server whose maintenance is over, or that has just come: it is down until the first probe
+    /// succeeds, since nobody knows whether it has been started.
     pub fn after_maintenance(rise: u32, fall: u32) -> Self {
         let machine = Self::new(rise, fall);
         Self { verdict: Verdict::Down, against: machine.rise - 1, ..machine }
+    }
+
+    /// Of a server that was probed before, and found to be this.
+    pub fn going_on(verdict: Verdict, rise: u32, fall: u32) -> Self {
+        match verdict {
+            Verdict::Down => Self::after_maintenance(rise, fall),
+            verdict => Self { verdict, ..Self::new(rise, fall) },
+        }
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -151,6 +159,14 @@ mod tests {
         assert_eq!(run(Machine::after_maintenance(3, 3), "+"), "U");
         assert_eq!(run(Machine::after_maintenance(3, 3), "-+++"), "dddU");
         assert_eq!(run(Machine::after_maintenance(3, 3), "~"), "D");
+    }
+
+    #[test]
+    fn who_is_probed_again_is_what_it_was_found_to_be() {
+        let run = |verdict, probes| run(Machine::going_on(verdict, 2, 2), probes);
+        assert_eq!(run(Verdict::Up, "-+--"), "UUUd");
+        assert_eq!(run(Verdict::Drain, "-~--"), "DDDd");
+        assert_eq!(run(Verdict::Down, "+"), "U");
     }
 
     #[test]

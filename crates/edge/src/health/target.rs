@@ -25,8 +25,8 @@ impl<'p> Target<'p> {
     /// Where `server` of `backend` is probed.
     pub fn new(backend: &'p Backend, server: &'p Server) -> Self {
         let check = &backend.check;
-        let address = match (&server.check_address, check.port) {
-            (Some(address), _) => address.clone(),
+        let address = match (server.check_address(), check.port) {
+            (Some(address), _) => address,
             (None, Some(port)) => server.address.with_port(port),
             (None, None) => server.address.clone(),
         };

@@ -29,13 +29,13 @@ async fn keep(backend: Arc<Backend>) {
         let changed = backend.changed.notified();
         let servers = backend.servers();
         probed.retain(|id, probe| {
-            let stays = servers.iter().any(|server| server.id == *id);
+            let stays = servers.iter().any(|server| server.id == *id && server.is_checked());
             if !stays {
                 probe.abort();
             }
             stays
         });
-        for server in servers.iter().filter(|server| server.is_checked) {
+        for server in servers.iter().filter(|server| server.is_checked()) {
             let watch = || probes.spawn(watch(Arc::clone(&backend), Arc::clone(server)));
             probed.entry(server.id).or_insert_with(watch);
         }
@@ -49,30 +49,39 @@ pub async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
     let check = &backend.check;
     let pace = pace(check);
     let mut wanted = server.status.wanted();
-    let mut machine = Machine::new(check.rise, check.fall);
-    // Of these the machine knows.
-    let mut maintenances = 0;
-    if wanted.borrow_and_update().operator != Operator::Maintenance {
+    // Of these the machine knows. It may not be the first to probe this server.
+    let (mut doubts, known) = match *wanted.borrow_and_update() {
+        Wanted { operator: Operator::Maintenance, .. } => (0, Health::Up),
+        Wanted { doubts, .. } => (doubts, server.status.facts().health),
+    };
+    let verdict = match known {
+        Health::Up => Verdict::Up,
+        Health::Drain(_) => Verdict::Drain,
+        Health::Down(_) => Verdict::Down,
+    };
+    let mut machine = Machine::going_on(verdict, check.rise, check.fall);
+    if wanted.borrow().operator != Operator::Maintenance && verdict != Verdict::Down {
         // Spread over the interval, so that many servers are not probed in one burst.
-        tokio::time::sleep(pace.settled.mul_f64(fastrand::f64() / 4.0)).await;
+        let wait = pace.settled.mul_f64(fastrand::f64() / 4.0);
+        let _ = tokio::time::timeout(wait, until_doubted(&mut wanted, doubts)).await;
     }
     loop {
-        let begun = until_probed(&mut wanted).await;
-        if begun != maintenances {
-            maintenances = begun;
+        let known = until_probed(&mut wanted).await;
+        if known != doubts {
+            doubts = known;
             machine = Machine::after_maintenance(check.rise, check.fall);
         }
         let start = Instant::now();
         let result = tokio::select! {
             biased;
-            () = until_maintenance(&mut wanted, maintenances) => continue,
+            () = until_doubted(&mut wanted, doubts) => continue,
             result = probe(&backend, &server) => result,
         };
         note(&backend, &server, &mut machine, result, start.elapsed());
         let wait = varied(machine.wait(&pace), check.spread.factor(), fastrand::f64());
         tokio::select! {
             () = tokio::time::sleep_until(start + wait) => {}
-            () = until_maintenance(&mut wanted, maintenances) => {}
+            () = until_doubted(&mut wanted, doubts) => {}
         }
     }
 }
@@ -99,6 +108,9 @@ fn note(
         }
     };
     if !machine.record(found) {
+        if found == Found::Ill && machine.verdict() == Verdict::Down {
+            backend.learn_why_down(server, why);
+        }
         return;
     }
     let health = match machine.verdict() {
@@ -109,19 +121,24 @@ fn note(
             Health::Down(why)
         }
     };
-    backend.learn(server, |facts| facts.health = health);
+    // Whoever is not probed any more is up, whatever the last probe says.
+    backend.learn(server, |facts| {
+        if server.is_checked() {
+            facts.health = health;
+        }
+    });
 }
 
-/// Waits while the operator wants no probes: how many maintenances there were.
+/// Waits while the operator wants no probes: how many doubts there were.
 async fn until_probed(wanted: &mut watch::Receiver<Wanted>) -> u32 {
     // The sender is the server, which is there.
     let _ = wanted.wait_for(|it| it.operator != Operator::Maintenance).await;
-    wanted.borrow().maintenances
+    wanted.borrow().doubts
 }
 
-/// Waits for a maintenance after as many, also if it is over by then.
-async fn until_maintenance(wanted: &mut watch::Receiver<Wanted>, known: u32) {
-    let _ = wanted.wait_for(|it| it.maintenances != known).await;
+/// Waits for a doubt after as many, also if it is over by then.
+async fn until_doubted(wanted: &mut watch::Receiver<Wanted>, known: u32) {
+    let _ = wanted.wait_for(|it| it.doubts != known).await;
 }
 
 fn pace(check: &CheckConfig) -> Pace {
@@ -215,9 +232,41 @@ mod tests {
             backend.set_operator(&server, Operator::Maintenance);
             backend.set_operator(&server, Operator::Ready);
         }
-        // Whoever is not listed has a reference less: that of its probe.
+        // There is this one, and that of the backend, which knows it for when it comes back.
         backend.set_servers(&[]);
-        until("its probe ends", || Arc::strong_count(&server) == 1).await;
+        until("its probe ends", || Arc::strong_count(&server) == 2).await;
         keeper.abort();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_away_is_probed_again_at_once_and_one_that_is_edited_goes_on() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (backend, server) = probed(&listener, "ready", "20ms");
+        let list = |check: bool| {
+            let address = listener.local_addr().unwrap().to_string();
+            let server = serde_json::json!({ "name": "a", "address": address, "check": check });
+            [serde_json::from_value(server).unwrap()]
+        };
+        tokio::spawn(keep(Arc::clone(&backend)));
+        let checks = || server.counts.checks.load(Ordering::Relaxed);
+        until("it is probed", || checks() > 0).await;
+        // With and without its probe having been ended meanwhile.
+        for turns in [0, 10] {
+            backend.set_servers(&[]);
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            backend.set_servers(&list(true));
+            assert!(!server.is_up(), "nobody knows whether it is there");
+            until("it is up again", || server.is_up()).await;
+        }
+        backend.learn(&server, |facts| facts.health = Health::Down("ill".into()));
+        backend.set_servers(&list(false));
+        until("its probe ends", || Arc::strong_count(&server) == 2).await;
+        assert!(server.is_up(), "who is not probed is up");
+        let before = checks();
+        backend.set_servers(&list(true));
+        assert!(server.is_up(), "it was there");
+        until("it is probed", || checks() > before).await;
     }
 }

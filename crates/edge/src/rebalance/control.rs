@@ -62,8 +62,8 @@ impl Known {
         let gone = self.servers.len();
         self.servers.extend(listed.iter().map(Arc::clone));
         // Backups are for when there is nobody else, and are left when there is.
-        let has_first = listed.iter().any(|it| !it.is_backup && takes_newcomers(it));
-        let takes = |server: &Server| takes_newcomers(server) && !(server.is_backup && has_first);
+        let has_first = listed.iter().any(|it| !it.is_backup() && takes_newcomers(it));
+        let takes = |server: &Server| takes_newcomers(server) && !(server.is_backup() && has_first);
         let standing = |(index, server): (usize, &Arc<Server>)| Standing {
             id: server.id.number(),
             role: role(&backend.moving, server, index >= gone && takes(server)),
@@ -97,7 +97,7 @@ fn role(moving: &Moving, server: &Server, takes: bool) -> Role {
         _ if state.is_down() || state == State::Ejected => Role::Keeps,
         _ if takes => {
             let room =
-                server.maxconn.map_or(u64::MAX, |most| most.saturating_sub(server.current()));
+                server.maxconn().map_or(u64::MAX, |most| most.saturating_sub(server.current()));
             let room = u32::try_from(room).unwrap_or(u32::MAX);
             // What balances does the same: of a server that starts slowly, no more is asked.
             let weight = server.weight.effective(std::time::Instant::now);
