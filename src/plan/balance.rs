@@ -111,9 +111,9 @@ impl Checks<'_> {
         let place = |index| tables.index(index).key("stick").key("insert");
         for (number, &(second, that)) in inserts.iter().enumerate() {
             let is_same = |&&(first, this): &&(usize, &InsertConfig)| {
-                let has_domain = this.domain.is_some() && this.domain == that.domain;
-                (&this.cookie, &this.path) == (&that.cookie, &that.path)
-                    && (has_domain || have_a_host(config, first, second))
+                (&this.cookie, &this.path, &this.domain)
+                    == (&that.cookie, &that.path, &that.domain)
+                    && (this.domain.is_some() || have_a_host(config, first, second))
             };
             let Some(&(first, _)) = inserts[..number].iter().find(is_same) else { continue };
             let (first, second) = (place(first), place(second));

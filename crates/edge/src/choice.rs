@@ -99,12 +99,16 @@ impl Choice {
                 None => Arc::new(Server::new(config, slowstart)),
             };
             if is_new {
-                begin(&server, arrival, now);
                 changed.added.push(Arc::clone(&server));
             }
             server
         });
         self.servers = servers.collect();
+        let is_new = |it: &Arc<Server>| changed.added.iter().any(|new| new.id == it.id);
+        let has_others = self.servers.iter().any(|it| takes_newcomers(it) && !is_new(it));
+        // Where nobody else could take clients, nobody is waited for.
+        let arrival = if has_others { arrival } else { Arrival::Start };
+        changed.added.iter().for_each(|it| begin(it, arrival, now));
         self.seats = self.servers.iter().map(|it| Seat::new(it, stick)).collect();
         self.balance.reseat(&before);
         let is_gone = |(seat, _): &(usize, &Arc<Server>)| !before.contains(&Some(*seat));

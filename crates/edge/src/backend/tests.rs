@@ -381,9 +381,13 @@ async fn a_server_that_was_away_comes_back_as_it_was() {
     assert_eq!(visit(&backend, &Caller::edge(), &[]), "-", "it is full and the other is away");
     assert_eq!(b.status.state(), State::Maintenance);
     drop(held);
-    // Without a client, nobody knows whether it is what it was.
+    // Without a client, nobody knows whether it is what it was; but somebody has to take clients.
     backend.set_servers(&[]);
     backend.set_servers(&list());
+    assert!(Arc::ptr_eq(&a, &server(&backend, "a")));
+    assert_eq!((a.status.state(), weight(&a)), (State::Up, SCALE));
+    backend.set_servers(&servers(json!([{ "name": "c" }])));
+    backend.set_servers(&[&list()[..], &servers(json!([{ "name": "c" }]))].concat());
     assert!(Arc::ptr_eq(&a, &server(&backend, "a")));
     assert_eq!((a.status.state(), weight(&a)), (State::Down, 1));
 }

@@ -50,7 +50,9 @@ pub async fn watch(backend: Arc<Backend>, server: Arc<Server>) {
     let pace = pace(check);
     let mut wanted = server.status.wanted();
     // Of these the machine knows. It may not be the first to probe this server.
-    let (mut doubts, known) = match *wanted.borrow_and_update() {
+    // Copied: while it is borrowed, nobody can be told of anything, whoever holds the facts.
+    let now = *wanted.borrow_and_update();
+    let (mut doubts, known) = match now {
         Wanted { operator: Operator::Maintenance, .. } => (0, Health::Up),
         Wanted { doubts, .. } => (doubts, server.status.facts().health),
     };
@@ -242,17 +244,18 @@ mod tests {
     async fn a_server_that_was_away_is_probed_again_at_once_and_one_that_is_edited_goes_on() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (backend, server) = probed(&listener, "ready", "20ms");
+        let other = serde_json::json!({ "name": "b", "address": "127.0.0.1:1" });
         let list = |check: bool| {
             let address = listener.local_addr().unwrap().to_string();
             let server = serde_json::json!({ "name": "a", "address": address, "check": check });
-            [serde_json::from_value(server).unwrap()]
+            [server, other.clone()].map(|server| serde_json::from_value(server).unwrap())
         };
         tokio::spawn(keep(Arc::clone(&backend)));
         let checks = || server.counts.checks.load(Ordering::Relaxed);
         until("it is probed", || checks() > 0).await;
         // With and without its probe having been ended meanwhile.
         for turns in [0, 10] {
-            backend.set_servers(&[]);
+            backend.set_servers(&[serde_json::from_value(other.clone()).unwrap()]);
             for _ in 0..turns {
                 tokio::task::yield_now().await;
             }
