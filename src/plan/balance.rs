@@ -111,8 +111,7 @@ impl Checks<'_> {
         let place = |index| tables.index(index).key("stick").key("insert");
         for (number, &(second, that)) in inserts.iter().enumerate() {
             let is_same = |&&(first, this): &&(usize, &InsertConfig)| {
-                (&this.cookie, &this.path, &this.domain)
-                    == (&that.cookie, &that.path, &that.domain)
+                (&this.cookie, &this.path, &this.domain) == (&that.cookie, &that.path, &that.domain)
                     && (this.domain.is_some() || have_a_host(config, first, second))
             };
             let Some(&(first, _)) = inserts[..number].iter().find(is_same) else { continue };

@@ -66,6 +66,9 @@ impl Resolver {
         timeout: Duration,
     ) -> Result<Self, NetError> {
         let mut nameservers = nameservers.map(name_server).peekable();
+        // Those of the system may be asked for several names, one after the other, until there is
+        // one in a domain of its search list.
+        let names = if nameservers.peek().is_none() { SEARCHED } else { 1 };
         let mut builder = match nameservers.peek() {
             None => TokioResolver::builder_tokio()?,
             Some(_) => {
@@ -79,7 +82,7 @@ impl Resolver {
         options.timeout = timeout;
         options.attempts = 1;
         options.max_active_requests = QUESTIONS_AT_ONCE;
-        Ok(Self { resolver: builder.build()?, timeout, known: Known::default() })
+        Ok(Self { resolver: builder.build()?, timeout: timeout * names, known: Known::default() })
     }
 
     /// The servers at the addresses of `name`, all on `port`.
@@ -107,7 +110,8 @@ impl Resolver {
         };
         let records: Vec<&SRV> = lookup.answers().iter().filter_map(service_record).collect();
         let targets: Vec<String> = records.iter().map(|it| it.target.to_ascii()).collect();
-        let missed = self.hosts(&targets, &lookup).await?;
+        // Where no host was answered, the records were all the same: their hosts are as before.
+        let missed = self.hosts(&targets, &lookup).await.unwrap_or_else(Some);
         let mut life = life(lookup.answers());
         let mut found = Vec::new();
         for (record, target) in records.into_iter().zip(&targets) {
@@ -286,6 +290,9 @@ const DNS_PORT: u16 = 53;
 
 /// How many questions are under way at a time. `dnsmasq` takes 150 of all who ask it.
 const QUESTIONS_AT_ONCE: usize = 64;
+
+/// A search list has up to six domains; more than this are hardly ever asked.
+const SEARCHED: u32 = 4;
 
 /// How long it is until what was missed is asked for again, at most.
 const PART_LIFE: Duration = Duration::from_secs(5);
